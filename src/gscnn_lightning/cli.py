@@ -1,0 +1,150 @@
+"""The ``gscnn-fit`` command: LightningCLI with the task fixed and the data module chosen by class path."""
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from torch.optim import Optimizer
+
+from gscnn_lightning.callbacks import ContactSheet, LearningCurves, PredictionWriter, RunSummary
+from gscnn_lightning.errors import GSCNNError, WeightsError
+from gscnn_lightning.task import SGD, GSCNNTask
+
+SUBCOMMANDS = ("fit", "validate", "test", "predict")
+
+# Said by the libraries below on every run, about nothing that a user can or should change.
+_EXPECTED_WARNINGS = (
+    r".*isinstance\(treespec, LeafSpec\)",
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen stages are meant to be
+)
+
+DESCRIPTION = """Train and evaluate Gated-SCNN. Without a subcommand it fits.
+
+examples:
+  gscnn-fit                                          drawn street scenes, nothing to download
+  gscnn-fit --config configs/camvid.yaml --data.root CamVid
+  gscnn-fit --config configs/camvid.yaml --model.shape_stream false   the matched control
+  gscnn-fit --config configs/cityscapes.yaml --trainer.devices 8 --trainer.strategy ddp
+  gscnn-fit validate --config RUN/config.yaml --ckpt_path RUN/checkpoints/best.ckpt
+  gscnn-fit fit --help                               every setting
+"""
+
+
+class GSCNNCLI(LightningCLI):
+    """LightningCLI that links what the task must know about the data, and reports on every run."""
+
+    def __init__(self, args: list[str] | None = None) -> None:
+        super().__init__(
+            GSCNNTask,
+            LightningDataModule,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            trainer_defaults={
+                "precision": default_precision(),
+                "log_every_n_steps": 10,
+                "logger": {
+                    "class_path": "pytorch_lightning.loggers.CSVLogger",
+                    "init_args": {"save_dir": "runs", "name": "default"},
+                },
+                # Forced, so that a config which lists callbacks of its own does not lose the reports.
+                "callbacks": [LearningCurves(), ContactSheet(), RunSummary(), PredictionWriter()],
+            },
+            parser_kwargs={"description": DESCRIPTION},
+            auto_configure_optimizers=False,
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Checkpoints, optimizer, default data and links."""
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "data": {"class_path": "gscnn_lightning.data.ScenesDataModule"},
+                "checkpoint.monitor": "val/miou",
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "best",
+                "checkpoint.save_last": True,
+                "checkpoint.auto_insert_metric_name": False,
+                "checkpoint.enable_version_counter": False,
+            }
+        )
+        parser.add_optimizer_args((Optimizer,))
+        parser.set_defaults({"optimizer": SGD})
+        parser.link_arguments("optimizer", "model.optimizer", compute_fn=_plain)
+        for name in ("num_classes", "class_names", "ignore_index"):
+            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        """Check the checkpoint before minutes are spent on anything else."""
+        check_checkpoint(self.config[self.subcommand].get("ckpt_path"))
+
+
+def _plain(optimizer: Namespace) -> dict[str, Any]:
+    """The optimizer's settings as numbers, strings and lists, as they are written to files."""
+    return json.loads(json.dumps(optimizer.as_dict()))
+
+
+def default_precision() -> str:
+    """bf16 where the processor multiplies it natively (GPUs from Ampere on, CPUs with AMX), else full precision.
+
+    CPUs that only have AVX-512 BF16 gain nothing: the depthwise gradients lose what the matrix products win.
+    """
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return "bf16-mixed" if has_amx() else "32-true"
+
+
+def check_checkpoint(path: str | None) -> None:
+    """Raise if a checkpoint cannot be read.
+
+    Args:
+        path: file, None, or one of Lightning's words such as "best" and "last".
+
+    Raises:
+        WeightsError: the file is missing, or is no checkpoint of this library.
+    """
+    if path is None or path in ("best", "last", "hpc", "registry"):
+        return
+    if not Path(path).is_file():
+        raise WeightsError(f"checkpoint {path} does not exist: check --ckpt_path")
+    try:
+        keys = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+    except Exception as error:
+        raise WeightsError(
+            f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged or no checkpoint. "
+            "Give the best.ckpt or last.ckpt of a run"
+        ) from error
+    if not isinstance(keys, dict) or "state_dict" not in keys or "hyper_parameters" not in keys:
+        raise WeightsError(f"{path} is no checkpoint of gscnn-fit: it has no state_dict or no hyper_parameters")
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run ``gscnn-fit`` with the arguments of the command line, or those given.
+
+    Args:
+        args: arguments as on the command line; `sys.argv` by default.
+    """
+    given = sys.argv[1:] if args is None else args
+    if not given or given[0] not in (*SUBCOMMANDS, "-h", "--help"):
+        given = ["fit", *given]
+    if args is None:
+        sys.argv[1:] = given  # Lightning starts the other processes of a distributed run from these
+    for message in _EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    try:
+        GSCNNCLI(None if args is None else given)
+    except GSCNNError as error:
+        sys.stderr.write(f"gscnn-fit: error: {error}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

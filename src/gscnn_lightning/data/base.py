@@ -1,0 +1,285 @@
+"""What all data modules share: samples, loaders, order, checks and boundary maps."""
+
+import os
+from typing import Any, Literal, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from gscnn_lightning.data.boundaries import label_boundaries
+from gscnn_lightning.data.classes import IGNORE_INDEX, ClassTable
+from gscnn_lightning.data.samplers import EvalSampler, TrainSampler
+from gscnn_lightning.errors import DataError
+
+Split = Literal["train", "val", "test", "predict"]
+Sample = dict[str, Any]
+Bytes = npt.NDArray[np.uint8]
+
+
+class Source(Protocol):
+    """Where the frames of one split come from."""
+
+    def __len__(self) -> int: ...
+
+    def load(self, index: int) -> tuple[Bytes, Bytes | None]:
+        """RGB image (H, W, 3) and train ids (H, W) with 255 for void, or None if unlabelled; both uint8."""
+
+    def name(self, index: int) -> str:
+        """Unique relative name without suffix; may contain slashes."""
+
+
+class Transform(Protocol):
+    """An albumentations pipeline."""
+
+    def set_random_seed(self, seed: int | None) -> None:
+        """Restart the random numbers."""
+
+    def __call__(self, *, image: Bytes, mask: Bytes) -> dict[str, Bytes]:
+        """Augment one frame."""
+
+
+class SegmentationDataset(Dataset[Sample]):
+    """Samples {"image": uint8 (3, H, W), "mask": uint8 (H, W), "name": str}; "mask" is left out of unlabelled frames.
+
+    Args:
+        source: the frames.
+        transform: augmentation, None for frames as they are.
+        seed: of the augmentation, which depends on nothing but (seed, pass through the data, index), hence neither on
+            the number of workers nor of processes.
+    """
+
+    def __init__(self, source: Source, transform: Transform | None = None, seed: int = 0) -> None:
+        self.source = source
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """Sample of an index, or of a pair (pass, index) as `TrainSampler` gives it.
+
+        Raises:
+            DataError: a file is unreadable or its labels are not what they should be.
+        """
+        turn, index = key if isinstance(key, tuple) else (0, key)
+        image, mask = self.source.load(index)
+        if mask is not None and image.shape[:2] != mask.shape:
+            raise DataError(
+                f"{self.source.name(index)} (sample {index}): image is {image.shape[1]}x{image.shape[0]} pixels, label "
+                f"map {mask.shape[1]}x{mask.shape[0]}: resize one of them"
+            )
+        if self.transform is not None and mask is not None:
+            self.transform.set_random_seed(int(np.random.SeedSequence((self.seed, turn, index)).generate_state(1)[0]))
+            augmented = self.transform(image=image, mask=mask)
+            image, mask = augmented["image"], augmented["mask"]
+        sample: Sample = {"image": planes(image), "name": self.source.name(index)}
+        if mask is not None:
+            sample["mask"] = torch.from_numpy(np.ascontiguousarray(mask))
+        return sample
+
+
+def planes(image: Bytes) -> Tensor:
+    """Image (H, W, 3) as a contiguous tensor (3, H, W); OpenCV separates the channels faster than a transpose does."""
+    return torch.from_numpy(np.stack(cv2.split(image)))
+
+
+class SegmentationDataModule(pl.LightningDataModule):
+    """Base of the data modules: a subclass names its classes and says in `source` what serves which split.
+
+    Batches are {"image": uint8 (B, 3, H, W), "mask": uint8 (B, H, W), "name": list of str}; once on the device,
+    "boundary": uint8 (B, 1, H, W) in {0, 1} joins them, made by `label_boundaries` after the augmentation.
+    Evaluation sees whole frames at their own size.
+
+    Args:
+        classes: class table of the data set.
+        batch_size: training samples per step and device.
+        val_batch_size: frames per step and device in validation, test and prediction; 1 where sizes differ.
+        num_workers: loading processes per device, None for as many as there are cores per device, 4 at most.
+        seed: of shuffling and augmentation.
+        crop_size: height and width of training crops in pixels, None for whole frames.
+        scale: range of the random scale of the crops' content.
+        class_uniform: share of crops centred on a class drawn uniformly from those in the frame.
+        flip: probability of a horizontal flip.
+        color_jitter: largest relative change of brightness, contrast and saturation, 0 for none.
+        blur: probability of a slight Gaussian blur.
+        samples_per_epoch: training samples of all devices per epoch, None for one pass through the data. Epochs go on
+            where the last one ended, so any number uses all samples equally.
+        boundary_radius: reach of the boundary maps in pixels, see `label_boundaries`.
+
+    Attributes:
+        num_classes: number of classes K.
+        class_names: K names.
+        class_colors: K RGB colours, 0 to 255.
+        ignore_index: label of void pixels, 255.
+
+    Raises:
+        ValueError: a batch or epoch without samples.
+    """
+
+    def __init__(
+        self,
+        classes: ClassTable,
+        batch_size: int = 8,
+        val_batch_size: int = 1,
+        num_workers: int | None = None,
+        seed: int = 0,
+        crop_size: tuple[int, int] | None = None,
+        scale: tuple[float, float] = (0.5, 2.0),
+        class_uniform: float = 0.0,
+        flip: float = 0.5,
+        color_jitter: float = 0.25,
+        blur: float = 0.5,
+        samples_per_epoch: int | None = None,
+        boundary_radius: float = 2,
+    ) -> None:
+        super().__init__()
+        sizes = {"batch_size": batch_size, "val_batch_size": val_batch_size, "samples_per_epoch": samples_per_epoch}
+        for name, value in sizes.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be 1 or more, got {value}")
+        self.num_classes = len(classes)
+        self.class_names = classes.names
+        self.class_colors = classes.colors
+        self.ignore_index = IGNORE_INDEX
+        self.batch_size = batch_size
+        self.val_batch_size = val_batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.augmentation: dict[str, Any] = {
+            "crop_size": crop_size,
+            "scale": scale,
+            "class_uniform": class_uniform,
+            "flip": flip,
+            "color_jitter": color_jitter,
+            "blur": blur,
+        }
+        self.samples_per_epoch = samples_per_epoch
+        self.boundary_radius = boundary_radius
+        self.datasets: dict[Split, SegmentationDataset] = {}
+
+    def source(self, split: Split) -> Source:
+        """The frames of a split. A source with a method `check()` is asked to check its files.
+
+        Raises:
+            DataError: the data are missing or cannot be used.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define source(split)")
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find and check the frames of a stage.
+
+        Args:
+            stage: "fit", "validate", "test", "predict" or None for all.
+
+        Raises:
+            DataError: the data are missing or cannot be used.
+            ValueError: a number of the augmentation is out of range.
+        """
+        stages: dict[str | None, tuple[Split, ...]] = {
+            "fit": ("train", "val"),
+            "validate": ("val",),
+            "test": ("test",),
+            "predict": ("predict",),
+            None: ("train", "val", "test", "predict"),
+        }
+        for split in stages[stage]:
+            if split not in self.datasets:
+                self.datasets[split] = self._dataset(split)
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Shuffled, augmented, full batches only.
+
+        Raises:
+            DataError: an epoch has fewer samples than one step of all devices.
+        """
+        dataset, (rank, world) = self._ready("train"), self._process()
+        step = self.batch_size * world
+        samples = self.samples_per_epoch or len(dataset)
+        if samples < step:
+            raise DataError(
+                f"an epoch of {samples} training samples cannot fill one step of {world} x batch size "
+                f"{self.batch_size}: lower batch_size, or repeat samples with samples_per_epoch of at least {step}"
+            )
+        # What does not fill a step opens the next epoch.
+        sampler = TrainSampler(dataset, samples - samples % step, self.seed, num_replicas=world, rank=rank)
+        return self._loader(dataset, sampler, self.batch_size)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Whole validation frames in order."""
+        return self._eval_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Whole test frames in order."""
+        return self._eval_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """Whole frames to predict in order, with or without labels."""
+        return self._eval_loader("predict")
+
+    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
+        """Add the boundary map of a batch that has labels, on the device."""
+        if "mask" in batch:
+            boundary = label_boundaries(batch["mask"], self.boundary_radius, self.ignore_index)
+            batch["boundary"] = boundary.unsqueeze(1)  # (B, 1, H, W)
+        return batch
+
+    def _dataset(self, split: Split) -> SegmentationDataset:
+        source = self.source(split)
+        if not len(source):
+            raise DataError(f"the {split} split of {type(self).__name__} is empty: check its path and settings")
+        check = getattr(source, "check", None)
+        if check is not None:
+            check()
+        if split != "train":
+            return SegmentationDataset(source)
+        from gscnn_lightning.data.transforms import training_transform  # slow to import, needed for training only
+
+        return SegmentationDataset(source, training_transform(**self.augmentation), self.seed)
+
+    def _ready(self, split: Split) -> SegmentationDataset:
+        if split not in self.datasets:
+            self.datasets[split] = self._dataset(split)
+        return self.datasets[split]
+
+    def _process(self) -> tuple[int, int]:
+        """Rank and number of processes, (0, 1) without a trainer."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _eval_loader(self, split: Split) -> DataLoader[Sample]:
+        dataset, (rank, world) = self._ready(split), self._process()
+        if len(dataset) < world:
+            raise DataError(
+                f"{len(dataset)} {split} frames cannot occupy {world} processes: use at most {len(dataset)} devices"
+            )
+        return self._loader(dataset, EvalSampler(dataset, num_replicas=world, rank=rank), self.val_batch_size)
+
+    def _loader(self, dataset: SegmentationDataset, sampler: Sampler[Any], batch_size: int) -> DataLoader[Sample]:
+        workers = self._workers()
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,  # by keyword, or Lightning cannot rebuild the loader for prediction
+            sampler=sampler,
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=workers > 0,
+            # Every process already has its core; OpenCV would start as many threads again in each.
+            worker_init_fn=_single_thread,
+        )
+
+    def _workers(self) -> int:
+        if self.num_workers is not None:
+            return self.num_workers
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        devices = 1 if self.trainer is None else self.trainer.num_devices
+        per_device = cores // devices
+        return min(4, per_device) if per_device > 1 else 0
+
+
+def _single_thread(_: int) -> None:
+    cv2.setNumThreads(0)

@@ -1,0 +1,156 @@
+"""Training augmentation from plain numbers, as an albumentations pipeline."""
+
+import os
+from typing import Any
+
+# albumentations asks PyPI for a newer version while it is imported; training machines are often offline.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations as A
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from gscnn_lightning.data.classes import IGNORE_INDEX
+
+Array = npt.NDArray[Any]
+
+
+def training_transform(
+    crop_size: tuple[int, int] | None,
+    scale: tuple[float, float] = (0.5, 2.0),
+    class_uniform: float = 0.0,
+    flip: float = 0.5,
+    color_jitter: float = 0.25,
+    blur: float = 0.5,
+) -> A.Compose:
+    """Random scale, crop, horizontal flip, colour and blur, as Gated-SCNN is trained (section 4.2 of the paper).
+
+    Args:
+        crop_size: height and width in pixels of what is cut out, None for whole frames at their own size.
+        scale: smallest and largest factor by which the content is resized; not used without `crop_size`.
+        class_uniform: share of crops centred on a class of the image, see `RandomScaleCrop`.
+        flip: probability of a horizontal flip.
+        color_jitter: largest relative change of brightness, contrast and saturation, 0 for none; hue changes by up to a
+            fifth of it in units of the colour circle.
+        blur: probability of a Gaussian blur with a standard deviation of up to 1.5 pixels.
+
+    Returns:
+        A pipeline to call with `image` (uint8 RGB, (H, W, 3)) and `mask` (uint8, (H, W)).
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+    for name, probability in (("class_uniform", class_uniform), ("flip", flip), ("blur", blur)):
+        if not 0 <= probability <= 1:
+            raise ValueError(f"{name} is a probability between 0 and 1, got {probability}")
+    if not 0 <= color_jitter < 1:
+        raise ValueError(f"color_jitter must be at least 0 and below 1, got {color_jitter}")
+    steps: list[A.BasicTransform] = []
+    if crop_size is not None:
+        steps.append(RandomScaleCrop(crop_size, scale, class_uniform))
+    if flip:
+        steps.append(A.HorizontalFlip(p=flip))
+    if color_jitter:
+        around_one = (1 - color_jitter, 1 + color_jitter)
+        hue = (-color_jitter / 5, color_jitter / 5)
+        steps.append(A.ColorJitter(brightness=around_one, contrast=around_one, saturation=around_one, hue=hue, p=1.0))
+    if blur:
+        steps.append(A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 1.5), p=blur))
+    return A.Compose(steps)
+
+
+class RandomScaleCrop(A.DualTransform):
+    """Cut a window of random scale and place and resize it to one size.
+
+    Equal to resizing the whole image by a factor drawn from `scale` and then cropping, but only the crop is resized.
+    Where the window reaches over the image, the image is continued in grey and the mask as void.
+
+    Args:
+        size: height and width of the result in pixels.
+        scale: range of the factor, drawn uniformly.
+        class_uniform: probability that the window is centred (as far as the frame lets it) on a random pixel of a
+            class drawn uniformly from those in the image, rather than placed uniformly. Helps rare classes.
+
+    Raises:
+        ValueError: a size below 1 or an empty or negative range.
+    """
+
+    _targets = (A.core.type_definitions.Targets.IMAGE, A.core.type_definitions.Targets.MASK)
+    GREY = (124, 116, 104)
+    """Mean colour of ImageNet (and close to that of road scenes): about zero once the network has normalised it."""
+
+    def __init__(
+        self, size: tuple[int, int], scale: tuple[float, float] = (0.5, 2.0), class_uniform: float = 0.0
+    ) -> None:
+        super().__init__(p=1.0)
+        if len(size) != 2 or min(size) < 1:
+            raise ValueError(f"crop size must be a height and a width of 1 or more, got {size}")
+        if not 0 < scale[0] <= scale[1]:
+            raise ValueError(f"scale must be a range of positive factors such as (0.5, 2.0), got {scale}")
+        self.size = tuple(size)
+        self.scale = tuple(scale)
+        self.class_uniform = class_uniform
+
+    @property
+    def targets_as_params(self) -> list[str]:
+        """The mask decides where crops of `class_uniform` go."""
+        return ["mask"]
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draw the window: top, left, height and width in source pixels."""
+        factor = self.random_generator.uniform(*self.scale)
+        window = [max(1, round(length / factor)) for length in self.size]
+        center = None
+        if self.random_generator.random() < self.class_uniform:
+            center = _random_class_pixel(data["mask"], self.random_generator)
+        corner = []
+        for axis, (length, full) in enumerate(zip(window, params["shape"][:2], strict=True)):
+            # A window larger than the image lies anywhere around it, a smaller one anywhere inside.
+            low, high = sorted((0, full - length))
+            start = self.random_generator.integers(low, high + 1)
+            corner.append(int(start) if center is None else int(np.clip(center[axis] - length // 2, low, high)))
+        return {"window": (*corner, *window)}
+
+    def apply(self, img: Array, window: tuple[int, int, int, int], **_: object) -> Array:
+        """Crop and resize an image, averaging when it shrinks."""
+        shrinks = window[2] > self.size[0]
+        return self._resize(_cut(img, window, self.GREY), cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+    def apply_to_mask(self, mask: Array, window: tuple[int, int, int, int], **_: object) -> Array:
+        """Crop and resize a mask; pixel centres decide, as for the image, so that the two stay aligned."""
+        return self._resize(_cut(mask, window, IGNORE_INDEX), cv2.INTER_NEAREST_EXACT)
+
+    def get_transform_init_args_names(self) -> tuple[str, ...]:
+        """Arguments that albumentations shows and serialises."""
+        return ("size", "scale", "class_uniform")
+
+    def _resize(self, img: Array, interpolation: int) -> Array:
+        if img.shape[:2] == self.size:
+            return np.ascontiguousarray(img)
+        return cv2.resize(img, self.size[::-1], interpolation=interpolation)
+
+
+def _cut(img: Array, window: tuple[int, int, int, int], fill: int | tuple[int, ...]) -> Array:
+    """The window of an image, filled where it reaches over the edge."""
+    top, left, height, width = window
+    bottom, right = top + height, left + width
+    inside = img[max(top, 0) : bottom, max(left, 0) : right]
+    if inside.shape[:2] == (height, width):
+        return inside
+    margins = max(-top, 0), max(bottom - img.shape[0], 0), max(-left, 0), max(right - img.shape[1], 0)
+    return cv2.copyMakeBorder(inside, *margins, cv2.BORDER_CONSTANT, value=fill)
+
+
+def _random_class_pixel(mask: Array, rng: np.random.Generator) -> tuple[int, int] | None:
+    """Row and column of a random pixel of a random class of the mask, None if everything is void."""
+    counts = cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel()
+    counts[IGNORE_INDEX] = 0
+    classes = np.flatnonzero(counts)
+    if not len(classes):
+        return None
+    hits = mask == rng.choice(classes)
+    # Row first, then column: the same distribution as listing all pixels, without the list.
+    per_row = np.cumsum(np.count_nonzero(hits, axis=1))
+    row = int(np.searchsorted(per_row, rng.integers(per_row[-1]), side="right"))
+    return row, int(rng.choice(np.flatnonzero(hits[row])))

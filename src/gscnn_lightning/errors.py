@@ -1,0 +1,17 @@
+"""The exceptions a user may want to catch. Each message says what was wrong, the value seen, and what to do."""
+
+
+class GSCNNError(Exception):
+    """Base of all errors that a user's input can cause; the command line prints them without a traceback."""
+
+
+class DataError(GSCNNError):
+    """A data set cannot be used as it is: something missing, unreadable, unpaired or out of range."""
+
+
+class BackboneError(GSCNNError):
+    """A timm model cannot serve as the regular stream."""
+
+
+class WeightsError(GSCNNError):
+    """A weight file or checkpoint cannot be read or does not fit."""

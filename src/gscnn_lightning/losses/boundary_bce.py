@@ -1,0 +1,64 @@
+"""Class-balanced binary cross-entropy on the boundary map (Xie and Tu, HED, ICCV 2015, eq. 2)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gscnn_lightning.losses.image_weighted_ce import Variant
+from gscnn_lightning.losses.masking import full_precision
+
+
+def boundary_bce(
+    logits: Tensor, boundaries: Tensor, ignore: Tensor | None = None, variant: Variant = "paper"
+) -> Tensor:
+    """Binary cross-entropy in which boundary and other pixels weigh the same in total.
+
+    Positives are weighted by the share of negatives and vice versa, both counted over the batch. "release" applies the
+    sigmoid twice and keeps ignored pixels in the denominator, as the published checkpoint was trained.
+
+    Args:
+        logits: (B, 1, H, W) boundary logits.
+        boundaries: (B, 1, H, W) or (B, H, W), 1 on boundaries, 0 elsewhere; larger values are ignored.
+        ignore: (B, 1, H, W) or (B, H, W) bool, further pixels to leave out.
+        variant: "paper" or "release".
+
+    Returns:
+        Scalar, at least 0; 0 with zero gradient if all pixels are of one kind, since the other's share is then 0.
+
+    Raises:
+        ValueError: the shapes do not belong together.
+
+    Example:
+        >>> logits = torch.tensor([0.0, 0.0, 0.0, 0.0]).reshape(1, 1, 2, 2)
+        >>> round(boundary_bce(logits, torch.tensor([[[1, 0], [0, 0]]])).item(), 4)  # 2 * 3/16 * log 2
+        0.2599
+    """
+    logits = full_precision(logits)
+    if boundaries.numel() != logits.numel():
+        raise ValueError(
+            f"logits have shape {tuple(logits.shape)} and boundaries {tuple(boundaries.shape)}: "
+            "expected (B, 1, H, W) both"
+        )
+    target = boundaries.view_as(logits)
+    valid = target <= 1
+    if ignore is not None:
+        valid = valid & ~ignore.view_as(logits)
+    positive, negative = valid & (target == 1), valid & (target == 0)
+    n_positive, n_negative = positive.sum().to(logits.dtype), negative.sum().to(logits.dtype)
+    labelled = (n_positive + n_negative).clamp(min=1)
+    weight = positive * (n_negative / labelled) + negative * (n_positive / labelled)
+    if variant == "release":
+        logits = logits.sigmoid()
+    loss = (weight * F.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), reduction="none")).sum()
+    return loss / (logits.numel() if variant == "release" else labelled)
+
+
+class BoundaryBCE(nn.Module):
+    """Module form of :func:`boundary_bce`, with the same arguments."""
+
+    def __init__(self, variant: Variant = "paper") -> None:
+        super().__init__()
+        self.variant = variant
+
+    def forward(self, logits: Tensor, boundaries: Tensor, ignore: Tensor | None = None) -> Tensor:
+        """Scalar loss of (B, 1, H, W) logits and boundaries."""
+        return boundary_bce(logits, boundaries, ignore, self.variant)

@@ -1,0 +1,169 @@
+"""Dual task regularizer (Takikawa et al., Gated-SCNN, ICCV 2019, section 3.4, eqs. 5 to 7)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gscnn_lightning.losses.image_weighted_ce import Variant, image_weighted_cross_entropy
+from gscnn_lightning.losses.masking import check_labels, full_precision
+
+NON_ZERO = 1e-3
+"""A potential above this counts as a boundary; a smoothed step is at least 0.014 within the filter's reach."""
+
+
+def gumbel_noise(like: Tensor) -> Tensor:
+    """Standard Gumbel noise of the shape, device and precision of a tensor."""
+    return -torch.empty_like(like).exponential_().log()
+
+
+def one_hot(labels: Tensor, like: Tensor) -> Tensor:
+    """(B, H, W) labels as one map per class, in shape (B, K, H, W) and precision of ``like``; void is 0 in all."""
+    classes = torch.arange(like.shape[1], device=labels.device).view(1, -1, 1, 1)
+    return (labels.unsqueeze(1) == classes).to(like.dtype)
+
+
+def triangle_filter(x: Tensor, radius: int = 4) -> Tensor:
+    """Separable triangle filter [1 ... r, r + 1, r ... 1] / (r + 1)^2, mirrored at the frame with the edge repeated.
+
+    Args:
+        x: (B, C, H, W) float.
+        radius: r in pixels, at least 0 and at most the shorter side.
+
+    Returns:
+        (B, C, H, W).
+    """
+    if radius == 0:
+        return x
+    for dim in (2, 3):
+        n = x.shape[dim]
+        x = torch.cat([x.narrow(dim, 0, radius).flip(dim), x, x.narrow(dim, n - radius, radius).flip(dim)], dim)
+    # Two boxes of width r + 1 make a triangle of radius r.
+    rows, cols = (radius + 1, 1), (1, radius + 1)
+    return F.avg_pool2d(F.avg_pool2d(F.avg_pool2d(F.avg_pool2d(x, rows, 1), rows, 1), cols, 1), cols, 1)
+
+
+def spatial_gradient(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Central differences along width and height, one-sided at the frame, as ``numpy.gradient``.
+
+    Args:
+        x: (B, C, H, W), at least 2 pixels a side.
+
+    Returns:
+        d/dx and d/dy, each (B, C, H, W).
+    """
+    return _difference(x, 3), _difference(x, 2)
+
+
+def _difference(x: Tensor, dim: int) -> Tensor:
+    n = x.shape[dim]
+    first = x.narrow(dim, 1, 1) - x.narrow(dim, 0, 1)
+    last = x.narrow(dim, n - 1, 1) - x.narrow(dim, n - 2, 1)
+    inner = (x.narrow(dim, 2, n - 2) - x.narrow(dim, 0, n - 2)) / 2
+    return torch.cat([first, inner, last], dim)
+
+
+def boundary_potential(x: Tensor, valid: Tensor | None = None, radius: int = 4) -> Tensor:
+    """The potential zeta = 1/sqrt(2) * || grad(G * x) || of every class map (eq. 5).
+
+    Args:
+        x: (B, K, H, W) class probabilities or one-hot labels.
+        valid: (B, 1, H, W) bool; where False, ``x`` has no influence: G averages over valid pixels alone.
+        radius: radius of the triangle filter G, in pixels.
+
+    Returns:
+        (B, K, H, W), at least 0.
+    """
+    if valid is not None:
+        mask = valid.to(x.dtype)
+        x = triangle_filter(x.where(valid, 0), radius) / triangle_filter(mask, radius).clamp(min=1e-6)
+    else:
+        x = triangle_filter(x, radius)
+    dx, dy = spatial_gradient(x)
+    squared = (dx.square() + dy.square()) / 2
+    # The square root has no gradient at 0; there it is taken as 0.
+    positive = squared > 0
+    return squared.where(positive, 1).sqrt() * positive
+
+
+def dual_task_loss(
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int = 255,
+    tau: float = 1.0,
+    radius: int = 4,
+    hard: bool = False,
+    noise: Tensor | None = None,
+) -> Tensor:
+    """L_reg->: the L1 difference between predicted and true boundary potential over p+ (eq. 6).
+
+    p+ are the pixels and classes where either potential is really non-zero. Two choices that the paper leaves open:
+    potentials are compared class by class, and G is a triangle filter, whose support is finite, so that p+ is too.
+
+    Args:
+        logits: (B, K, H, W) float.
+        labels: (B, H, W) integer, 0 to K - 1 or ``ignore_index``.
+        ignore_index: label of void pixels; they contribute nothing, neither themselves nor through the smoothing.
+        tau: temperature of the Gumbel softmax, above 0; 1 in the paper.
+        radius: radius of the smoothing filter, in pixels.
+        hard: straight-through: one-hot forward, gradient of the soft sample (the paper's reading of argmax).
+        noise: (B, K, H, W) Gumbel noise instead of a random draw; zeros make the loss deterministic.
+
+    Returns:
+        Scalar, at least 0; 0 with zero gradient if there is no boundary.
+
+    Raises:
+        ValueError: the shapes do not belong together.
+    """
+    labels = check_labels(logits, labels)
+    logits = full_precision(logits)
+    noise = gumbel_noise(logits) if noise is None else noise
+    soft = ((logits + noise.to(logits.dtype)) / tau).softmax(dim=1)
+    if hard:
+        soft = one_hot(soft.argmax(dim=1), soft) - soft.detach() + soft
+    valid = (labels != ignore_index).unsqueeze(1)
+    predicted = boundary_potential(soft, valid, radius)
+    true = boundary_potential(one_hot(labels, soft), valid, radius)
+    positive = ((predicted > NON_ZERO) | (true > NON_ZERO)) & valid
+    return ((predicted - true).abs() * positive).sum() / positive.sum().clamp(min=1)
+
+
+def boundary_attention_loss(
+    logits: Tensor,
+    labels: Tensor,
+    boundary_prob: Tensor,
+    threshold: float = 0.8,
+    ignore_index: int = 255,
+    variant: Variant = "paper",
+) -> Tensor:
+    """L_reg<-: cross-entropy on the pixels where the shape stream is sure of a boundary (eq. 7).
+
+    Args:
+        logits: (B, K, H, W) float.
+        labels: (B, H, W) integer, 0 to K - 1 or ``ignore_index``.
+        boundary_prob: (B, 1, H, W) boundary probability in [0, 1]; receives no gradient.
+        threshold: a pixel counts if its probability is above; 0.8 in the paper.
+        ignore_index: label of void pixels.
+        variant: "paper" or "release", as in the segmentation loss.
+
+    Returns:
+        Scalar, at least 0; 0 with zero gradient if no pixel is above the threshold.
+    """
+    sure = boundary_prob.detach()[:, 0] > threshold
+    return image_weighted_cross_entropy(logits, labels.where(sure, ignore_index), ignore_index, variant)
+
+
+class DualTaskLoss(nn.Module):
+    """Module form of :func:`dual_task_loss`, with the same arguments."""
+
+    def __init__(self, ignore_index: int = 255, tau: float = 1.0, radius: int = 4, hard: bool = False) -> None:
+        super().__init__()
+        if tau <= 0:
+            raise ValueError(f"tau is {tau}: the Gumbel softmax needs a temperature above 0 (1 in the paper)")
+        self.ignore_index = ignore_index
+        self.tau = tau
+        self.radius = radius
+        self.hard = hard
+
+    def forward(self, logits: Tensor, labels: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Scalar loss of (B, K, H, W) logits and (B, H, W) labels; ``noise`` replaces the random draw."""
+        return dual_task_loss(logits, labels, self.ignore_index, self.tau, self.radius, self.hard, noise)

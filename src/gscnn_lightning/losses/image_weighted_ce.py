@@ -1,0 +1,83 @@
+"""Image-weighted cross-entropy, the segmentation loss of Gated-SCNN."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gscnn_lightning.losses.masking import check_labels, full_precision
+
+Variant = Literal["paper", "release"]
+
+
+def image_class_weights(
+    labels: Tensor, num_classes: int, ignore_index: int = 255, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Weight of every class in every image: ``2 - f`` for a share ``f`` of the labelled pixels, 1 where absent.
+
+    Args:
+        labels: (B, H, W) int64, 0 to K - 1 or ``ignore_index``.
+        num_classes: number of classes K.
+        ignore_index: label of void pixels.
+        dtype: precision of the weights, float32 or float64.
+
+    Returns:
+        (B, K) in [1, 2].
+    """
+    flat = labels.flatten(1)
+    valid = flat != ignore_index
+    counts = torch.zeros(flat.shape[0], num_classes, dtype=dtype, device=labels.device)
+    counts = counts.scatter_add(1, flat.where(valid, 0), valid.to(counts.dtype))
+    share = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+    return torch.where(counts > 0, 2 - share, 1)
+
+
+def image_weighted_cross_entropy(
+    logits: Tensor, labels: Tensor, ignore_index: int = 255, variant: Variant = "paper"
+) -> Tensor:
+    """Cross-entropy with class weights of each image: the weighted mean over its labelled pixels.
+
+    The paper only says cross-entropy; the weighting is that of the released program. "paper" averages over the images
+    that have labels, so that the loss does not grow with the batch; "release" sums over the images.
+
+    Args:
+        logits: (B, K, H, W) float.
+        labels: (B, H, W) integer, 0 to K - 1 or ``ignore_index``.
+        ignore_index: label of void pixels, which change nothing.
+        variant: "paper" or "release".
+
+    Returns:
+        Scalar, at least 0; 0 with zero gradient if no pixel is labelled.
+
+    Raises:
+        ValueError: the shapes do not belong together.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]]).T.reshape(1, 2, 1, 2)
+        >>> round(image_weighted_cross_entropy(logits, torch.tensor([[[0, 1]]])).item(), 4)
+        0.1269
+    """
+    labels = check_labels(logits, labels)
+    nll = F.cross_entropy(full_precision(logits), labels, ignore_index=ignore_index, reduction="none")
+    weights = image_class_weights(labels, logits.shape[1], ignore_index, nll.dtype)
+    valid = labels != ignore_index
+    per_pixel = weights.gather(1, labels.where(valid, 0).flatten(1)) * valid.flatten(1)
+    total = per_pixel.sum(dim=1)
+    per_image = (per_pixel * nll.flatten(1)).sum(dim=1) / total.clamp(min=torch.finfo(nll.dtype).tiny)
+    if variant == "release":
+        return per_image.sum()
+    return per_image.sum() / (total > 0).sum().clamp(min=1)
+
+
+class ImageWeightedCrossEntropy(nn.Module):
+    """Module form of :func:`image_weighted_cross_entropy`, with the same arguments."""
+
+    def __init__(self, ignore_index: int = 255, variant: Variant = "paper") -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+        self.variant = variant
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Scalar loss of (B, K, H, W) logits and (B, H, W) labels."""
+        return image_weighted_cross_entropy(logits, labels, self.ignore_index, self.variant)

@@ -1,0 +1,97 @@
+"""The joint multi-task loss of Gated-SCNN (section 3.4 of the paper)."""
+
+from torch import Tensor, nn
+
+from gscnn_lightning.losses.boundary_bce import boundary_bce
+from gscnn_lightning.losses.dual_task import DualTaskLoss, boundary_attention_loss
+from gscnn_lightning.losses.image_weighted_ce import image_weighted_cross_entropy
+from gscnn_lightning.models.gscnn import GSCNNOutput
+
+
+class GSCNNLoss(nn.Module):
+    """L = l1 * L_boundary + l2 * L_seg + l3 * L_reg + l4 * L_att.
+
+    The weights are the paper's lambda_1 to lambda_4 as plain numbers: what is written is what is multiplied. A term
+    with weight 0 is not computed; a network without a shape stream is trained on the segmentation term alone.
+
+    Args:
+        num_classes: number of classes K.
+        boundary: weight of the boundary loss, at least 0.
+        segmentation: weight of the segmentation loss, at least 0.
+        regularizer: weight of the dual task regularizer, at least 0.
+        attention: weight of the cross-entropy on confident boundary pixels, at least 0.
+        ignore_index: label of void pixels.
+        boundary_threshold: boundary probability above which a pixel enters the attention term.
+        tau: temperature of the Gumbel softmax.
+        hard: straight-through Gumbel softmax.
+
+    Raises:
+        ValueError: a weight is negative.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        boundary: float = 20.0,
+        segmentation: float = 1.0,
+        regularizer: float = 1.0,
+        attention: float = 1.0,
+        ignore_index: int = 255,
+        boundary_threshold: float = 0.8,
+        tau: float = 1.0,
+        hard: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.weights = {
+            "boundary": boundary,
+            "segmentation": segmentation,
+            "regularizer": regularizer,
+            "attention": attention,
+        }
+        for name, weight in self.weights.items():
+            if weight < 0:
+                raise ValueError(
+                    f"the weight of the {name} loss is {weight}: use 0 to switch it off, or a positive number"
+                )
+        self.ignore_index = ignore_index
+        self.boundary_threshold = boundary_threshold
+        self.dual_task = DualTaskLoss(ignore_index, tau, hard=hard)
+
+    def forward(
+        self, output: GSCNNOutput, labels: Tensor, boundaries: Tensor, gumbel_noise: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Weighted terms and their sum.
+
+        Args:
+            output: logits of the network at the size of the labels.
+            labels: (B, H, W) integer, 0 to K - 1 or ``ignore_index``.
+            boundaries: (B, 1, H, W) or (B, H, W), 1 on true boundaries, 0 elsewhere.
+            gumbel_noise: (B, K, H, W) replaces the random draw of the regularizer.
+
+        Returns:
+            "loss", and the weighted terms that are in it: "boundary", "segmentation", "regularizer", "attention".
+
+        Raises:
+            ValueError: number of classes or shapes do not belong together.
+        """
+        logits, boundary_logits, _ = output
+        if logits.shape[1] != self.num_classes:
+            raise ValueError(
+                f"the network gives {logits.shape[1]} classes, but the loss was built for {self.num_classes}"
+            )
+        weights = self.weights
+        terms = {
+            "segmentation": weights["segmentation"] * image_weighted_cross_entropy(logits, labels, self.ignore_index)
+        }
+        if boundary_logits is not None:
+            if weights["boundary"]:
+                void = labels == self.ignore_index
+                terms["boundary"] = weights["boundary"] * boundary_bce(boundary_logits, boundaries, void)
+            if weights["regularizer"]:
+                terms["regularizer"] = weights["regularizer"] * self.dual_task(logits, labels, gumbel_noise)
+            if weights["attention"]:
+                terms["attention"] = weights["attention"] * boundary_attention_loss(
+                    logits, labels, boundary_logits.sigmoid(), self.boundary_threshold, self.ignore_index
+                )
+        return {**terms, "loss": sum(terms.values(), start=logits.new_zeros(()))}

@@ -1,0 +1,63 @@
+"""Fusion module: atrous spatial pyramid pooling that also takes the boundary map (section 3.3 of the paper)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gscnn_lightning.models.layers import Norm, conv_norm, resize_like
+
+
+class BoundaryASPP(nn.Module):
+    """ASPP of DeepLabv3+ with one more branch for the boundary attention.
+
+    Branches, in the order of their channels: image pooling, boundary attention (if any), 1x1, three dilated 3x3.
+
+    Args:
+        in_channels: channels of the last map of the regular stream.
+        channels: channels of each branch; 256 in the paper.
+        rates: dilation of the three 3x3 branches; 12, 24, 36 at stride 8 and 6, 12, 18 at stride 16.
+        boundary: whether there is a boundary branch; without it this is the ASPP of DeepLabv3+.
+        norm: "batch" or "group".
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int = 256,
+        rates: Sequence[int] = (12, 24, 36),
+        boundary: bool = True,
+        norm: Norm = "batch",
+    ) -> None:
+        super().__init__()
+        self.pool = conv_norm(in_channels, channels, 1, norm=norm)
+        self.boundary = conv_norm(1, channels, 1, norm=norm) if boundary else None
+        self.branches = nn.ModuleList([conv_norm(in_channels, channels, 1, norm=norm)])
+        self.branches.extend(conv_norm(in_channels, channels, 3, rate, norm) for rate in rates)
+        self.out_channels = channels * (1 + int(boundary) + len(self.branches))
+
+    def forward(self, features: Tensor, boundary_attention: Tensor | None = None) -> Tensor:
+        """Concatenated branches.
+
+        Args:
+            features: (B, C, h, w) last map of the regular stream.
+            boundary_attention: (B, 1, h', w') in [0, 1], any size; resized to ``features``.
+
+        Returns:
+            (B, ``out_channels``, h, w).
+
+        Raises:
+            ValueError: a boundary attention is missing where there is a branch for it, or the reverse.
+        """
+        if (boundary_attention is None) != (self.boundary is None):
+            raise ValueError(
+                "BoundaryASPP was built with boundary="
+                f"{self.boundary is not None}, but boundary_attention is "
+                f"{'missing' if boundary_attention is None else 'given'}"
+            )
+        # The mean keeps any size exportable, where adaptive pooling would not.
+        outputs = [self.pool(features.mean(dim=(2, 3), keepdim=True)).expand(-1, -1, *features.shape[-2:])]
+        if self.boundary is not None and boundary_attention is not None:
+            outputs.append(self.boundary(resize_like(boundary_attention, features)))
+        outputs.extend(branch(features) for branch in self.branches)
+        return torch.cat(outputs, dim=1)

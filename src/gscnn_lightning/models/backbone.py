@@ -1,0 +1,173 @@
+"""The regular stream: any timm model that returns a pyramid of feature maps."""
+
+import difflib
+import logging
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from gscnn_lightning.errors import BackboneError, WeightsError
+from gscnn_lightning.weights import installed_weights, read_backbone_weights
+
+SUGGESTIONS = (
+    "resnet50",
+    "resnet101",
+    "convnext_tiny",
+    "tf_efficientnet_lite0",
+    "hrnet_w18",
+    "swin_tiny_patch4_window7_224",
+)
+
+# What families want to be told so that they take any input size; the first set that the constructor accepts is used.
+# Dilation comes first: a backbone that cannot dilate raises and keeps its own strides.
+_CONSTRUCTOR_VARIANTS: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
+
+
+class Backbone(nn.Module):
+    """A timm feature extractor that normalises its own input and says which map serves which part of the network.
+
+    Args:
+        name: timm model name.
+        pretrained: start from ImageNet weights, of an installed package (`gscnn_lightning.weights`) or else from timm.
+        weights: local weight file, used instead of any other.
+        output_stride: wanted stride of the last map, 8, 16 or 32. Backbones that cannot dilate keep their own strides.
+
+    Attributes:
+        channels: channels of every map, the earliest first.
+        strides: stride of every map with respect to the image.
+        skip_index: the map that the decoder reads (stride 4, or the closest that there is).
+        gate_indices: the three maps that the gates of the shape stream read.
+
+    Raises:
+        BackboneError: the name is unknown to timm, or the model has no usable pyramid of maps.
+        WeightsError: the pretrained weights cannot be fetched, read or do not fit.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, name: str, pretrained: bool = True, output_stride: int = 8, weights: str | Path | None = None
+    ) -> None:
+        super().__init__()
+        if output_stride not in (8, 16, 32):
+            raise BackboneError(f"output_stride {output_stride} is not possible: use 8, 16 or 32")
+        self.name = name
+        self.encoder = _create_features(name, pretrained, output_stride, weights)
+        self.channels_last = getattr(self.encoder, "output_fmt", None) == "NHWC"
+        info: Any = self.encoder.feature_info
+        self.channels: list[int] = list(info.channels())
+        self.strides: list[int] = list(info.reduction())
+        self._check_pyramid()
+        self.skip_index = min(range(len(self.strides)), key=lambda i: abs(self.strides[i] - 4))
+        self.gate_indices = (1, 2, len(self.strides) - 1)
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        self.register_buffer("mean", torch.tensor(config.mean if config else (0.485, 0.456, 0.406)).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(config.std if config else (0.229, 0.224, 0.225)).view(1, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Feature maps of an image.
+
+        Args:
+            image: (B, 3, H, W) float RGB in [0, 1].
+
+        Returns:
+            One (B, C, h, w) map per stage, the earliest first.
+        """
+        maps = self.encoder((image - self.mean) / self.std)
+        return [m.permute(0, 3, 1, 2).contiguous() for m in maps] if self.channels_last else list(maps)
+
+    def freeze(self, stages: int, used: Collection[int]) -> None:
+        """Freeze what the first maps depend on, and what no used map depends on.
+
+        Frozen weights keep their values and frozen normalisation its statistics. Freezing what is never used lets
+        distributed training know that no gradient will come.
+
+        Args:
+            stages: number of maps to freeze, 0 to all of them.
+            used: indices of the maps that the network reads.
+
+        Raises:
+            BackboneError: there are fewer maps.
+        """
+        if not 0 <= stages <= len(self.channels):
+            raise BackboneError(f"freeze_stages is {stages}, but backbone {self.name!r} has {len(self.channels)} maps")
+        reached = self._dependencies()
+        frozen = set().union(*reached[:stages])
+        trained = set().union(*(reached[i] for i in used)) - frozen
+        for name, parameter in self.encoder.named_parameters():
+            parameter.requires_grad_(name in trained)
+        self.train()
+
+    def _dependencies(self) -> list[set[str]]:
+        """Names of the parameters that every map depends on; autograd knows in any family, module names do not tell."""
+        names, parameters = zip(*self.encoder.named_parameters(), strict=True)
+        self.eval()
+        with torch.enable_grad():
+            maps = self(torch.zeros(1, 3, 64, 64))
+        reached = []
+        for m in maps:
+            gradients = torch.autograd.grad(m.sum(), parameters, retain_graph=True, allow_unused=True)
+            reached.append({name for name, gradient in zip(names, gradients, strict=True) if gradient is not None})
+        return reached
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for all but the frozen normalisation layers."""
+        super().train(mode)
+        for module in self.modules():
+            own = list(module.parameters(recurse=False))
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and own and not any(p.requires_grad for p in own):
+                module.eval()
+        return self
+
+    def _check_pyramid(self) -> None:
+        if len(self.channels) < 3 or self.strides[0] > 4:
+            raise BackboneError(
+                f"backbone {self.name!r} cannot be the regular stream: its maps have strides {self.strides}, but the "
+                "shape stream needs a first map at stride 4 or finer and at least three maps. "
+                f"Use a hierarchical backbone such as {', '.join(SUGGESTIONS)}"
+            )
+
+
+def _create_features(name: str, pretrained: bool, output_stride: int, weights: str | Path | None) -> nn.Module:
+    """The timm feature extractor, dilated to ``output_stride`` where the family can."""
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=4) or list(SUGGESTIONS)
+        raise BackboneError(f"unknown backbone {name!r}: timm has no such model. Did you mean {', '.join(close)}?")
+    local = weights or (installed_weights(name) if pretrained else None)
+    source: dict[str, Any] = {"pretrained": pretrained or local is not None}
+    if local:
+        # Their fit has been checked; timm would warn of the layers behind the last map, which no pyramid has.
+        logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
+        source["pretrained_cfg_overlay"] = {"state_dict": read_backbone_weights(local, name)}
+    dilated: tuple[dict[str, Any], ...] = ({"output_stride": output_stride},) if output_stride < 32 else ()
+    for variant in (*dilated, *_CONSTRUCTOR_VARIANTS):
+        try:
+            return timm.create_model(name, features_only=True, **source, **variant)
+        except (TypeError, AssertionError, NotImplementedError):
+            continue  # this family does not take the argument, or cannot dilate: try the next variant
+        except Exception as error:
+            if pretrained and not local and _is_download_error(error):
+                raise WeightsError(
+                    f"cannot fetch the pretrained weights of {name!r} ({type(error).__name__}). Without network, "
+                    "give a local file (--model.backbone_weights FILE) or start from random weights "
+                    "(--model.pretrained false)"
+                ) from error
+            raise BackboneError(
+                f"backbone {name!r} cannot return feature maps ({error}). Use one such as {', '.join(SUGGESTIONS)}"
+            ) from error
+    raise BackboneError(
+        f"backbone {name!r} cannot return feature maps: timm refuses features_only for it. "
+        f"Use one such as {', '.join(SUGGESTIONS)}"
+    )
+
+
+def _is_download_error(error: BaseException) -> bool:
+    """Whether an exception from timm stems from the network or the hub rather than from the model."""
+    module = type(error).__module__
+    return isinstance(error, OSError) or module.startswith(("huggingface_hub", "requests", "urllib", "httpx"))

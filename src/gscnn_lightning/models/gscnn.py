@@ -1,0 +1,150 @@
+"""Gated-SCNN: regular stream, shape stream and fusion (Takikawa et al., ICCV 2019), and its matched control."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gscnn_lightning.models.aspp import BoundaryASPP
+from gscnn_lightning.models.backbone import Backbone
+from gscnn_lightning.models.image_gradient import GradientKind, ImageGradient
+from gscnn_lightning.models.layers import Norm, conv_norm, resize, resize_like
+from gscnn_lightning.models.shape_stream import ShapeStream
+
+
+class GSCNNOutput(NamedTuple):
+    """What the network returns, in training and evaluation alike.
+
+    Attributes:
+        seg_logits: (B, K, H, W) class scores at input size.
+        boundary_logits: (B, 1, H, W) boundary scores at input size; None without a shape stream.
+        gates: attention maps alpha_t (B, 1, h, w) in [0, 1] of the three gated convolutions; empty without them.
+    """
+
+    seg_logits: Tensor
+    boundary_logits: Tensor | None
+    gates: tuple[Tensor, ...]
+
+
+class GSCNN(nn.Module):
+    """Gated-SCNN on any timm backbone that returns feature maps.
+
+    Args:
+        num_classes: number of classes K.
+        backbone: timm model name of the regular stream.
+        pretrained: start from ImageNet weights, of an installed package or from timm.
+        backbone_weights: local file with weights of the backbone, used instead.
+        output_stride: stride of the last map, 8, 16 or 32; backbones that cannot dilate keep their own.
+        shape_stream: False gives the matched control: DeepLabv3+ on the same backbone.
+        image_gradient: what the fusion sees beside the boundary map: "canny", "sobel", "none" or "release".
+        shape_channels: width of the shape stream's first block, halved after each of the three; 64 in the paper.
+        channels: width of the ASPP branches and of the decoder; 256 in the paper.
+        skip_channels: width of the decoder's skip connection; 48 in the paper.
+        freeze_stages: number of backbone maps, from the earliest, whose layers keep weights and statistics.
+        norm: normalisation of everything but the backbone: "batch" or "group".
+
+    Raises:
+        BackboneError: the backbone is unknown or cannot serve.
+        WeightsError: pretrained weights cannot be fetched.
+        ValueError: a size is not possible; the message says which.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        backbone: str = "resnet50",
+        pretrained: bool = True,
+        backbone_weights: str | None = None,
+        output_stride: Literal[8, 16, 32] = 8,
+        shape_stream: bool = True,
+        image_gradient: GradientKind = "canny",
+        shape_channels: int = 64,
+        channels: int = 256,
+        skip_channels: int = 48,
+        freeze_stages: int = 0,
+        norm: Norm = "batch",
+    ) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(f"num_classes is {num_classes}: segmentation needs at least 2 classes")
+        self.num_classes = num_classes
+        self.backbone = Backbone(backbone, pretrained, output_stride, backbone_weights)
+        widths, strides = self.backbone.channels, self.backbone.strides
+        rates = (12, 24, 36) if strides[-1] <= 8 else (6, 12, 18)
+        self.aspp = BoundaryASPP(widths[-1], channels, rates, shape_stream, norm)
+        self.aspp_project = nn.Conv2d(self.aspp.out_channels, channels, 1, bias=False)
+        self.skip_project = nn.Conv2d(widths[self.backbone.skip_index], skip_channels, 1, bias=False)
+        self.decoder = nn.Sequential(
+            conv_norm(skip_channels + channels, channels, 3, norm=norm),
+            conv_norm(channels, channels, 3, norm=norm),
+            nn.Conv2d(channels, num_classes, 1, bias=False),
+        )
+        self.shape_stream: ShapeStream | None = None
+        if shape_stream:
+            gating = [widths[i] for i in self.backbone.gate_indices]
+            self.image_gradient = ImageGradient(image_gradient, self.backbone.mean, self.backbone.std)
+            self.shape_stream = ShapeStream(widths[0], gating, shape_channels, norm)
+            self.boundary_fusion = nn.Conv2d(2, 1, 1, bias=False)
+        used = {self.backbone.skip_index, len(widths) - 1, *((0, *self.backbone.gate_indices) if shape_stream else ())}
+        self.backbone.freeze(freeze_stages, used)
+        self._initialise()
+
+    def forward(
+        self, image: Tensor, gradient: Tensor | None = None, output_size: tuple[int, int] | None = None
+    ) -> GSCNNOutput:
+        """Segment a batch of images.
+
+        Args:
+            image: (B, 3, H, W) RGB, float in [0, 1] or uint8, any size of at least 32 pixels a side.
+            gradient: (B, 1, H, W) replaces the computed image gradient.
+            output_size: (height, width) of the logits; the input size by default.
+
+        Returns:
+            Logits at output size and the attention maps; the same type in training and evaluation.
+
+        Raises:
+            ValueError: the image has not the shape (B, 3, H, W) or is smaller than 32 pixels.
+        """
+        _check_image(image)
+        if not image.is_floating_point():
+            image = image.to(self.backbone.mean.dtype) / 255
+        size = output_size or (image.shape[-2], image.shape[-1])
+        maps = self.backbone(image)
+        boundary_logits, attention, gates = self._boundary(image, gradient, maps)
+        # The 48-channel skip comes first, the upsampled ASPP after it: the order of the released weights.
+        fused = self.aspp_project(self.aspp(maps[-1], attention))
+        skip = self.skip_project(maps[self.backbone.skip_index])
+        seg_logits = self.decoder(torch.cat([skip, resize_like(fused, skip)], dim=1))
+        seg_logits = resize(seg_logits, size, align_corners=False)
+        if boundary_logits is not None:
+            boundary_logits = resize(boundary_logits, size)
+        return GSCNNOutput(seg_logits, boundary_logits, gates)
+
+    def _boundary(
+        self, image: Tensor, gradient: Tensor | None, maps: list[Tensor]
+    ) -> tuple[Tensor | None, Tensor | None, tuple[Tensor, ...]]:
+        """Boundary logits at the shape stream's resolution, attention for the ASPP, gates; Nones for the control."""
+        if self.shape_stream is None:
+            return None, None, ()
+        logits, gates = self.shape_stream(maps[0], [maps[i] for i in self.backbone.gate_indices])
+        gradient = self.image_gradient(image) if gradient is None else gradient.to(logits.dtype)
+        if gradient.shape[-2:] != logits.shape[-2:]:
+            # Where the shape stream runs below image size the gradient is averaged, so that no thin edge falls between.
+            gradient = nn.functional.interpolate(gradient, size=logits.shape[-2:], mode="area")
+        evidence = torch.cat([logits.sigmoid(), gradient.to(logits.dtype)], dim=1)
+        return logits, self.boundary_fusion(evidence).sigmoid(), gates
+
+    def _initialise(self) -> None:
+        """He initialisation of every convolution outside the backbone."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d) and not name.startswith("backbone."):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+def _check_image(image: Tensor) -> None:
+    if image.ndim != 4 or image.shape[1] != 3:
+        raise ValueError(f"image has shape {tuple(image.shape)}: the network takes (B, 3, H, W) RGB")
+    if min(image.shape[-2:]) < 32:
+        raise ValueError(f"image is {image.shape[-2]}x{image.shape[-1]} pixels: pad it to at least 32x32")

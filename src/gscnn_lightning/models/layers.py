@@ -1,0 +1,57 @@
+"""Small pieces shared by the shape stream, the fusion module and the decoder."""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Norm = Literal["batch", "group"]
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation that uses its running statistics where a batch has one single value per channel.
+
+    That happens to the image-pooling branch at batch size 1, where torch's layer raises. The Trainer's
+    ``sync_batchnorm`` replaces this layer as it does any batch normalisation, and then statistics span the devices.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, h, w) in, the same shape out."""
+        if input.shape[0] * input.shape[2] * input.shape[3] > 1:
+            return super().forward(input)
+        return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+
+
+def make_norm(norm: Norm, channels: int) -> nn.Module:
+    """A normalisation layer by name: "batch", or "group" with at most 16 groups of at least 4 channels where possible.
+
+    Raises:
+        ValueError: the name is neither.
+    """
+    if norm == "batch":
+        return BatchNorm2d(channels)
+    if norm == "group":
+        groups = next(g for g in (16, 8, 4, 2, 1) if channels % g == 0 and (channels >= 4 * g or g == 1))
+        return nn.GroupNorm(groups, channels)
+    raise ValueError(f"norm {norm!r} is not known: use 'batch' or 'group'")
+
+
+def conv_norm(
+    in_channels: int, out_channels: int, kernel: int, dilation: int = 1, norm: Norm = "batch"
+) -> nn.Sequential:
+    """Convolution without bias that keeps the size, normalisation, ReLU."""
+    padding = dilation * (kernel // 2)
+    conv = nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=False)
+    return nn.Sequential(conv, make_norm(norm, out_channels), nn.ReLU())
+
+
+def resize(x: Tensor, size: tuple[int, int], align_corners: bool = True) -> Tensor:
+    """Bilinear resize to ``size`` (h, w); inside the network corners are aligned, as in the released program."""
+    if x.shape[-2:] == size:
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
+
+
+def resize_like(x: Tensor, other: Tensor) -> Tensor:
+    """Bilinear resize to the size that another map really has; computed sizes differ between backbone families."""
+    return resize(x, (other.shape[-2], other.shape[-1]))

@@ -1,0 +1,115 @@
+"""Shape stream and gated convolution (Takikawa et al., Gated-SCNN, ICCV 2019, section 3.2)."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gscnn_lightning.models.layers import Norm, conv_norm, make_norm, resize_like
+
+
+class GatedConv2d(nn.Module):
+    """Gated convolutional layer, section 3.2, eqs. (1) and (2).
+
+    ``alpha = sigmoid(C_1x1(s || r))`` and ``s_hat = w^T (s * alpha + s)``. As in the released program, ``C_1x1`` is
+    norm, 1x1, ReLU, 1x1, norm, and ``w`` is a 1x1 convolution without bias.
+
+    Args:
+        channels: channels of the shape features ``s``, unchanged by the layer.
+        norm: "batch" or "group".
+    """
+
+    def __init__(self, channels: int, norm: Norm = "batch") -> None:
+        super().__init__()
+        joint = channels + 1
+        self.gate = nn.Sequential(
+            make_norm(norm, joint),
+            nn.Conv2d(joint, joint, 1),
+            nn.ReLU(),
+            nn.Conv2d(joint, 1, 1),
+            make_norm(norm, 1),
+            nn.Sigmoid(),
+        )
+        self.conv = nn.Conv2d(channels, channels, 1, bias=False)
+
+    def forward(self, features: Tensor, gating: Tensor) -> tuple[Tensor, Tensor]:
+        """Gate the shape features by what the regular stream sees.
+
+        Args:
+            features: (B, C, h, w) shape features s_t.
+            gating: (B, 1, h, w) regular-stream map r_t, reduced to one channel and resized to ``features``.
+
+        Returns:
+            The gated features (B, C, h, w) and the attention map alpha_t (B, 1, h, w) in [0, 1].
+        """
+        alpha = self.gate(torch.cat([features, gating], dim=1))
+        return self.conv(features * (alpha + 1)), alpha
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with an identity shortcut: 3x3-norm-ReLU-3x3-norm, + x, ReLU."""
+
+    def __init__(self, channels: int, norm: Norm = "batch") -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = make_norm(norm, channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = make_norm(norm, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) in, the same shape out."""
+        y = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.norm2(self.conv2(y)) + x)
+
+
+class ShapeStream(nn.Module):
+    """Residual block, 1x1, gated convolution, three times; then 1x1 to one boundary logit (section 3.2, figure 2).
+
+    Args:
+        in_channels: channels of the first map of the regular stream.
+        gating_channels: channels of the three maps that the gates read.
+        channels: width of the first residual block; it halves after each (64 -> 32 -> 16 -> 8 in the paper).
+        norm: "batch" or "group".
+
+    Raises:
+        ValueError: ``channels`` is not a multiple of 8, or there are not three gating maps.
+    """
+
+    def __init__(
+        self, in_channels: int, gating_channels: Sequence[int], channels: int = 64, norm: Norm = "batch"
+    ) -> None:
+        super().__init__()
+        if channels < 8 or channels % 8:
+            raise ValueError(f"shape_channels {channels} cannot be halved three times: use a multiple of 8, such as 64")
+        if len(gating_channels) != 3:
+            raise ValueError(f"the shape stream has three gates, but {len(gating_channels)} gating maps were given")
+        widths = [channels >> t for t in range(4)]
+        # The paper's trunk has 64 channels in its first map; other backbones are brought to the width by a 1x1.
+        self.stem = nn.Identity() if in_channels == channels else conv_norm(in_channels, channels, 1, norm=norm)
+        self.blocks = nn.ModuleList(ResidualBlock(width, norm) for width in widths[:3])
+        self.reduce = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in pairwise(widths))
+        self.gating = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in gating_channels)
+        self.gates = nn.ModuleList(GatedConv2d(width, norm) for width in widths[1:])
+        self.boundary = nn.Conv2d(widths[3], 1, 1, bias=False)
+
+    def forward(self, first_map: Tensor, gating_maps: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Boundary logits at the resolution of the first map, and the attention maps.
+
+        Args:
+            first_map: (B, C, h, w) earliest map of the regular stream.
+            gating_maps: three coarser maps of the regular stream, any size.
+
+        Returns:
+            Boundary logits (B, 1, h, w) and three attention maps alpha_t (B, 1, h, w) in [0, 1].
+        """
+        s = self.stem(first_map)
+        alphas: list[Tensor] = []
+        for block, reduce, to_gate, gate, regular in zip(
+            self.blocks, self.reduce, self.gating, self.gates, gating_maps, strict=True
+        ):
+            s = reduce(block(s))
+            s, alpha = gate(s, resize_like(to_gate(regular), s))
+            alphas.append(alpha)
+        return self.boundary(s), tuple(alphas)

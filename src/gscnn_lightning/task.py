@@ -1,0 +1,278 @@
+"""The training task: steps, metrics, optimizer. Networks, losses and drawing live elsewhere."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.cli import instantiate_class
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from gscnn_lightning.losses import GSCNNLoss, image_weighted_cross_entropy
+from gscnn_lightning.metrics import BoundaryFScore, SegmentationScores
+from gscnn_lightning.models import GSCNN, GSCNNOutput
+from gscnn_lightning.models.image_gradient import GradientKind
+from gscnn_lightning.models.layers import Norm
+
+SGD = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}}
+"""The paper's optimizer; the learning rate is for a total batch of 16."""
+
+Batch = dict[str, Any]
+
+
+class GSCNNTask(pl.LightningModule):
+    """Gated-SCNN, or its matched control, trained with the joint loss.
+
+    All arguments are plain numbers, strings and lists, so that a checkpoint loads safely and needs nothing else.
+    Batches hold "image" (B, 3, H, W) uint8, "mask" (B, H, W) integer and "boundary" (B, 1, H, W) in {0, 1}.
+
+    Args:
+        num_classes: number of classes K; the command line takes it from the data.
+        class_names: K names for the logs; numbers by default.
+        ignore_index: label of void pixels.
+        backbone: timm model name of the regular stream.
+        pretrained: start from ImageNet weights, of an installed package or from timm.
+        backbone_weights: local file with weights of the backbone, used instead.
+        output_stride: stride of the last map, 8, 16 or 32.
+        shape_stream: False trains the matched control, DeepLabv3+ on the same backbone.
+        image_gradient: "canny", "sobel", "none" or "release".
+        shape_channels: width of the shape stream's first block.
+        channels: width of the ASPP branches and of the decoder.
+        skip_channels: width of the decoder's skip connection.
+        freeze_stages: number of backbone maps, from the earliest, whose layers are not trained.
+        norm: normalisation of everything but the backbone, "batch" or "group".
+        boundary_weight: lambda_1, weight of the boundary loss.
+        segmentation_weight: lambda_2, weight of the segmentation loss.
+        regularizer_weight: lambda_3, weight of the dual task regularizer.
+        attention_weight: lambda_4, weight of the cross-entropy on confident boundary pixels.
+        tau: temperature of the Gumbel softmax in the regularizer.
+        loss_stride: train on every n-th pixel of either axis; 2 costs a quarter of the losses' time.
+        optimizer: class path and arguments of the optimizer, SGD as in the paper by default.
+        backbone_lr_scale: learning rate of the backbone as a multiple of the others'.
+        poly_power: exponent of the polynomial decay ``(1 - step / steps) ** power``, per step; 0 keeps the rate.
+        warmup_steps: steps of linear warm-up.
+        boundary_tolerances: distances of the boundary F-score in pixels, or fractions of the diagonal below 1.
+        channels_last: keep weights and images in the memory format that CPUs and tensor cores prefer.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 19,
+        class_names: Sequence[str] | None = None,
+        ignore_index: int = 255,
+        backbone: str = "resnet50",
+        pretrained: bool = True,
+        backbone_weights: str | None = None,
+        output_stride: Literal[8, 16, 32] = 8,
+        shape_stream: bool = True,
+        image_gradient: GradientKind = "canny",
+        shape_channels: int = 64,
+        channels: int = 256,
+        skip_channels: int = 48,
+        freeze_stages: int = 0,
+        norm: Norm = "batch",
+        boundary_weight: float = 20.0,
+        segmentation_weight: float = 1.0,
+        regularizer_weight: float = 1.0,
+        attention_weight: float = 1.0,
+        tau: float = 1.0,
+        loss_stride: int = 1,
+        optimizer: dict[str, Any] | None = None,
+        backbone_lr_scale: float = 1.0,
+        poly_power: float = 0.9,
+        warmup_steps: int = 0,
+        boundary_tolerances: Sequence[float] = (3, 5, 9, 12),
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        if loss_stride < 1:
+            raise ValueError(f"loss_stride is {loss_stride}: use 1 for every pixel, 2 for every second one")
+        self.save_hyperparameters()
+        self.class_names = list(class_names or map(str, range(num_classes)))
+        if len(self.class_names) != num_classes:
+            raise ValueError(f"{len(self.class_names)} class names for {num_classes} classes: give one name per class")
+        self.configure_network()
+        self.configure_loss()
+        self.configure_metrics()
+        self.class_scores: dict[str, dict[str, Tensor]] = {}
+
+    def configure_network(self) -> None:
+        """Build the network from the hyperparameters."""
+        h = self.settings
+        self.network = GSCNN(
+            num_classes=h.num_classes,
+            backbone=h.backbone,
+            pretrained=h.pretrained,
+            backbone_weights=h.backbone_weights,
+            output_stride=h.output_stride,
+            shape_stream=h.shape_stream,
+            image_gradient=h.image_gradient,
+            shape_channels=h.shape_channels,
+            channels=h.channels,
+            skip_channels=h.skip_channels,
+            freeze_stages=h.freeze_stages,
+            norm=h.norm,
+        )
+        if h.channels_last:
+            self.network = self.network.to(memory_format=torch.channels_last)
+
+    def configure_loss(self) -> None:
+        """Build the joint loss from the hyperparameters."""
+        h = self.settings
+        self.loss = GSCNNLoss(
+            h.num_classes,
+            boundary=h.boundary_weight,
+            segmentation=h.segmentation_weight,
+            regularizer=h.regularizer_weight,
+            attention=h.attention_weight,
+            ignore_index=h.ignore_index,
+            tau=h.tau,
+        )
+
+    def configure_metrics(self) -> None:
+        """Build the metrics of validation and test."""
+        h = self.settings
+        self.metrics = nn.ModuleDict()
+        for stage in ("val", "test"):
+            boundary = BoundaryFScore(h.num_classes, h.boundary_tolerances, h.ignore_index, average="none")
+            scores = SegmentationScores(h.num_classes, h.ignore_index)
+            # A Lightning submodule may not be called "val" if the trainer is to find its own attributes.
+            self.metrics[f"{stage}_metrics"] = nn.ModuleDict({"scores": scores, "boundary": boundary})
+
+    def forward(self, image: Tensor) -> GSCNNOutput:
+        """Logits at input size of images (B, 3, H, W), uint8 or float in [0, 1]."""
+        return self.network(self._layout(image))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Joint loss of one batch; logs every term."""
+        stride = self.settings.loss_stride
+        labels, boundaries = batch["mask"][:, ::stride, ::stride], batch["boundary"][..., ::stride, ::stride]
+        output = self.network(self._layout(batch["image"]), output_size=(labels.shape[-2], labels.shape[-1]))
+        terms = self.loss(output, labels, boundaries)
+        total = terms.pop("loss")
+        batch_size = len(labels)
+        self.log("train/loss", total, prog_bar=True, batch_size=batch_size)
+        self.log_dict({f"train/loss_{name}": term for name, term in terms.items()}, batch_size=batch_size)
+        return total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Update the validation metrics at the full size of the images."""
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Update the test metrics at the full size of the images."""
+        self._evaluate(batch, "test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Label maps of a batch.
+
+        Returns:
+            "name" (as in the batch), "image" (B, 3, H, W) uint8, "labels" (B, H, W) uint8, and "boundary_prob"
+            (B, 1, H, W) float32 in [0, 1], None without a shape stream.
+        """
+        output = self(batch["image"])
+        boundary = output.boundary_logits
+        return {
+            "name": batch["name"],
+            "image": batch["image"],
+            "labels": output.seg_logits.argmax(dim=1).to(torch.uint8),
+            "boundary_prob": None if boundary is None else boundary.float().sigmoid(),
+        }
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of the whole validation split."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of the whole test split."""
+        self._log_scores("test")
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer of the hyperparameters with polynomial decay per step."""
+        config = self.settings.optimizer or SGD
+        optimizer = self._make_optimizer(config)
+        if self.settings.poly_power == 0 and self.settings.warmup_steps == 0:
+            return optimizer
+        # A function, not a method: the scheduler would put a method's owner into the checkpoint.
+        scheduler = LambdaLR(optimizer, lambda step: self._learning_rate_factor(step))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the checkpoint self-contained: loading it must not look for pretrained weights again."""
+        checkpoint["hyper_parameters"] = {
+            **checkpoint["hyper_parameters"],
+            "pretrained": False,
+            "backbone_weights": None,
+        }
+
+    def _layout(self, image: Tensor) -> Tensor:
+        return image.contiguous(memory_format=torch.channels_last) if self.settings.channels_last else image
+
+    def _evaluate(self, batch: Batch, stage: str) -> None:
+        labels = batch["mask"]
+        output = self(batch["image"])
+        preds = output.seg_logits.argmax(dim=1)
+        for metric in self._stage_metrics(stage):
+            metric.update(preds, labels)
+        loss = image_weighted_cross_entropy(output.seg_logits, labels, self.settings.ignore_index)
+        self.log(f"{stage}/loss_segmentation", loss, batch_size=len(labels), sync_dist=True)
+
+    def _log_scores(self, stage: str) -> None:
+        scores, boundary = self._stage_metrics(stage)
+        result: dict[str, Tensor] = scores.compute()
+        per_class = {"iou": result["iou"]}
+        per_class.update(zip(self.boundary_names, boundary.compute(), strict=True))
+        self.class_scores[stage] = {name: value.cpu() for name, value in per_class.items()}
+        logged = {"miou": result["miou"], "accuracy": result["accuracy"]}
+        logged.update({name: value.nanmean() for name, value in per_class.items() if name != "iou"})
+        logged.update({f"iou_{n.replace(' ', '_')}": v for n, v in zip(self.class_names, result["iou"], strict=True)})
+        shown = {"miou", *self.boundary_names[-1:]}
+        for name, value in logged.items():
+            # Every process holds the same value after compute(), so there is nothing to average.
+            self.log(f"{stage}/{name}", value.float(), prog_bar=name in shown, rank_zero_only=False)
+        scores.reset()
+        boundary.reset()
+
+    @property
+    def settings(self) -> Any:  # noqa: ANN401
+        """The hyperparameters, by attribute."""
+        return self.hparams
+
+    @property
+    def boundary_names(self) -> list[str]:
+        """Names of the boundary scores, such as "boundary_f1_3px"; fractions of the diagonal end in "diag"."""
+        return [f"boundary_f1_{t:g}{'px' if t >= 1 else 'diag'}" for t in self.settings.boundary_tolerances]
+
+    def _stage_metrics(self, stage: str) -> tuple[Any, Any]:
+        metrics: Any = self.metrics[f"{stage}_metrics"]
+        return metrics["scores"], metrics["boundary"]
+
+    def _make_optimizer(self, config: dict[str, Any]) -> Optimizer:
+        """Optimizer with the backbone's learning rate scaled; biases and normalisation scales do not decay."""
+        arguments = dict(config.get("init_args", {}))
+        lr = arguments["lr"]
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
+        parameters = [
+            {
+                "params": members,
+                "lr": lr * (self.settings.backbone_lr_scale if in_backbone else 1),
+                **({} if decays else {"weight_decay": 0.0}),
+            }
+            for (in_backbone, decays), members in groups.items()
+        ]
+        return instantiate_class((parameters,), {"class_path": config["class_path"], "init_args": arguments})
+
+    def _learning_rate_factor(self, step: int) -> float:
+        warmup = self.settings.warmup_steps
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if step == 0:
+            return 1.0  # asked for at construction, before the number of steps is known
+        total = max(int(self.trainer.estimated_stepping_batches), step + 1)
+        return (1 - (step - warmup) / max(total - warmup, 1)) ** self.settings.poly_power

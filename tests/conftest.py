@@ -1,0 +1,47 @@
+"""Data outside the project is found through environment variables; tests that need it skip where one is not set."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+
+def _from_environment(variable: str, what: str) -> Path:
+    if variable not in os.environ:
+        pytest.skip(f"{variable} is not set: it names the folder with {what}")
+    path = Path(os.environ[variable])
+    assert path.is_dir(), f"{variable}={path} is no folder"
+    return path
+
+
+@pytest.fixture(scope="session")
+def cityscapes_root():
+    return _from_environment("CITYSCAPES_DATASET", "Cityscapes in the official layout")
+
+
+@pytest.fixture(scope="session")
+def camvid_root():
+    return _from_environment("GSCNN_CAMVID_ROOT", "CamVid in the SegNet layout")
+
+
+@pytest.fixture(scope="session")
+def reference_dir():
+    return _from_environment("GSCNN_REFERENCE_DIR", "reference numbers of the published program")
+
+
+@pytest.fixture(scope="session")
+def reference(reference_dir):
+    """Reads one file of reference numbers as a dict of arrays."""
+
+    def read(name):
+        with np.load(reference_dir / name) as arrays:
+            return dict(arrays)
+
+    return read
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)

@@ -1,0 +1,208 @@
+import warnings
+
+import pytest
+import torch
+
+from gscnn_lightning.errors import BackboneError, WeightsError
+from gscnn_lightning.losses import GSCNNLoss
+from gscnn_lightning.models import GSCNN
+
+TINY = {"backbone": "test_resnet", "pretrained": False, "channels": 16, "skip_channels": 8, "shape_channels": 16}
+FAMILIES = [
+    "resnet18",
+    "resnet50",
+    "resnet101",
+    "resnext50_32x4d",
+    "tf_efficientnet_lite0",
+    "mobilenetv3_large_100",
+    "regnety_016",
+    "convnext_tiny",
+    "densenet121",
+    "hrnet_w18",
+    "swin_tiny_patch4_window7_224",
+]
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    torch.manual_seed(0)
+    return GSCNN(5, **TINY).eval()
+
+
+def batch(size=(64, 96), classes=5, n=2):
+    labels = torch.randint(0, classes, (n, size[0] // 8, size[1] // 8))
+    labels = labels.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    labels[:, :4] = 255
+    return torch.rand(n, 3, *size), labels, (torch.rand(n, 1, *size) > 0.8).to(torch.uint8)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_trains(family):
+    torch.manual_seed(0)
+    net = GSCNN(5, family, pretrained=False, channels=16, skip_channels=8, shape_channels=16)
+    image, labels, boundaries = batch()
+    output = net(image)
+    assert output.seg_logits.shape == (2, 5, 64, 96)
+    assert output.boundary_logits.shape == (2, 1, 64, 96)
+    assert len(output.gates) == 3
+    strides = net.backbone.strides
+    assert strides[-1] <= 8 or family in {"densenet121", "hrnet_w18", "swin_tiny_patch4_window7_224"}
+    GSCNNLoss(5)(output, labels, boundaries)["loss"].backward()
+    # Distributed training waits for the gradient of every parameter that asks for one.
+    without = [n for n, p in net.named_parameters() if p.requires_grad and p.grad is None]
+    assert without == []
+    assert all(p.grad.isfinite().all() for p in net.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("family", ["resnet18", "hrnet_w18"])
+def test_control_has_no_shape_stream_and_no_idle_parameter(family):
+    net = GSCNN(5, family, pretrained=False, shape_stream=False, channels=16, skip_channels=8)
+    output = net(batch()[0])
+    assert output.boundary_logits is None
+    assert output.gates == ()
+    output.seg_logits.sum().backward()
+    assert [n for n, p in net.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert not any("shape" in n or "boundary" in n for n, _ in net.named_parameters())
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (65, 97), (61, 128)])
+def test_any_size_in_same_size_out(tiny, size):
+    output = tiny(torch.rand(1, 3, *size))
+    assert output.seg_logits.shape == (1, 5, *size)
+    assert output.boundary_logits.shape == (1, 1, *size)
+
+
+def test_bytes_are_the_same_image(tiny):
+    image = torch.randint(0, 256, (1, 3, 48, 64), dtype=torch.uint8)
+    for a, b in zip(tiny(image)[:2], tiny(image / 255)[:2], strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_injected_gradient_replaces_the_computed_one(tiny):
+    image = torch.rand(1, 3, 48, 64)
+    own = tiny.image_gradient(image)
+    torch.testing.assert_close(tiny(image, own).seg_logits, tiny(image).seg_logits)
+    assert not torch.equal(tiny(image, 1 - own).seg_logits, tiny(image).seg_logits)
+    torch.testing.assert_close(tiny(image, 1 - own).boundary_logits, tiny(image).boundary_logits)
+
+
+def test_same_type_and_batch_of_one_in_training():
+    net = GSCNN(3, **TINY).train()
+    output = net(torch.rand(1, 3, 64, 64))
+    assert type(output) is type(net.eval()(torch.rand(1, 3, 64, 64)))
+    assert output.seg_logits.isfinite().all()
+
+
+@pytest.mark.parametrize(("gradient", "backend"), [("canny", "aot_eager"), ("sobel", "eager"), ("none", "eager")])
+def test_network_and_loss_compile_without_a_graph_break(gradient, backend):
+    net, loss = GSCNN(5, image_gradient=gradient, **TINY), GSCNNLoss(5)
+    image, labels, boundaries = batch((32, 64))
+    noise = torch.zeros(2, 5, 32, 64)
+
+    def step(image, labels, boundaries):
+        return loss(net(image), labels, boundaries, noise)["loss"]
+
+    eager = step(image, labels, boundaries)
+    eager.backward()
+    gradients = {n: p.grad.clone() for n, p in net.named_parameters()}
+    net.zero_grad()
+    torch._dynamo.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the compiler about itself
+        compiled = torch.compile(step, fullgraph=True, backend=backend)(image, labels, boundaries)
+        compiled.backward()
+    torch.testing.assert_close(compiled, eager)
+    for name, parameter in net.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.slow
+def test_network_and_loss_compile_to_machine_code():
+    net, loss = GSCNN(5, **TINY), GSCNNLoss(5)
+    image, labels, boundaries = batch((32, 64))
+    noise = torch.zeros(2, 5, 32, 64)
+    torch._dynamo.reset()
+
+    def step(image, labels, boundaries):
+        return loss(net(image), labels, boundaries, noise)["loss"]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compiled = torch.compile(step, fullgraph=True)(image, labels, boundaries)
+        compiled.backward()
+    torch.testing.assert_close(compiled, step(image, labels, boundaries), rtol=1e-4, atol=1e-4)
+
+
+def test_half_precision_stays_finite_and_close(tiny):
+    image = torch.rand(2, 3, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = tiny(image)
+    assert half.seg_logits.isfinite().all()
+    full = tiny(image).seg_logits
+    assert (half.seg_logits - full).abs().mean() < 0.05 * full.abs().mean() + 0.02
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_frozen_stages_keep_weights_and_statistics(stages):
+    net = GSCNN(3, "resnet18", pretrained=False, channels=16, skip_channels=8, shape_channels=16, freeze_stages=stages)
+    before = {k: v.clone() for k, v in net.backbone.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
+    net.train()(torch.rand(2, 3, 64, 64)).seg_logits.square().mean().backward()
+    optimizer.step()
+    changed = {k.split(".")[1] for k, v in net.backbone.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {"layer1", "layer2", "layer3", "layer4"} - ({"layer1"} if stages == 2 else set())
+
+
+def test_overfits_two_images():
+    torch.manual_seed(0)
+    net = GSCNN(3, **TINY)
+    loss = GSCNNLoss(3)
+    image, labels, _ = batch(classes=3)
+    image = image * 0.1 + labels.clamp(max=3)[:, None] / 4
+    boundaries = torch.zeros(2, 1, 64, 96)
+    boundaries[..., 7::8] = 1
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    for _ in range(80):
+        optimizer.zero_grad()
+        output = net(image)
+        loss(output, labels, boundaries)["loss"].backward()
+        optimizer.step()
+    labelled = labels != 255
+    assert (output.seg_logits.argmax(1) == labels)[labelled].float().mean() > 0.9
+
+
+def test_channels_and_rates_follow_the_backbone():
+    net = GSCNN(3, "densenet121", pretrained=False, output_stride=8, channels=8, shape_channels=8)
+    assert net.backbone.strides == [2, 4, 8, 16, 32]
+    assert [b[0].dilation[0] for b in net.aspp.branches] == [1, 6, 12, 18]
+    net = GSCNN(3, "resnet18", pretrained=False, output_stride=8, channels=8, shape_channels=8)
+    assert net.backbone.strides == [2, 4, 8, 8, 8]
+    assert [b[0].dilation[0] for b in net.aspp.branches] == [1, 12, 24, 36]
+    assert net.backbone.skip_index == 1
+
+
+def test_backbones_that_cannot_serve_are_named_with_some_that_can():
+    with pytest.raises(BackboneError, match=r"unknown backbone 'resnet5O'.*Did you mean .*resnet50"):
+        GSCNN(3, "resnet5O", pretrained=False)
+    with pytest.raises(
+        BackboneError, match=r"'vit_tiny_patch16_224'.*strides \[16.*Use a hierarchical backbone such as resnet50"
+    ):
+        GSCNN(3, "vit_tiny_patch16_224", pretrained=False)
+    with pytest.raises(BackboneError, match="output_stride 4"):
+        GSCNN(3, "resnet18", pretrained=False, output_stride=4)
+    with pytest.raises(BackboneError, match="freeze_stages is 9"):
+        GSCNN(3, "test_resnet", pretrained=False, freeze_stages=9)
+
+
+def test_wrong_input_is_named(tiny):
+    with pytest.raises(ValueError, match=r"shape \(3, 64, 64\)"):
+        tiny(torch.rand(3, 64, 64))
+    with pytest.raises(ValueError, match="16x64 pixels: pad it to at least 32x32"):
+        tiny(torch.rand(1, 3, 16, 64))
+    with pytest.raises(ValueError, match="num_classes is 1"):
+        GSCNN(1, **TINY)
+
+
+def test_missing_weight_file_is_named(tmp_path):
+    with pytest.raises(WeightsError, match="does not exist"):
+        GSCNN(3, "resnet18", backbone_weights=tmp_path / "none.pth")

@@ -1,0 +1,155 @@
+"""Layers against the numbers of the published program: forward, gradients and running statistics in both modes."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gscnn_lightning.models import BoundaryASPP, GatedConv2d, ShapeStream
+from gscnn_lightning.models.layers import BatchNorm2d, make_norm
+from gscnn_lightning.models.shape_stream import ResidualBlock
+
+ASPP = {"features": "branches", "img_conv": "pool", "edge_conv": "boundary"}
+
+
+def gate_name(key):
+    return "conv.weight" if key == "weight" else key.replace("_gate_conv", "gate")
+
+
+def block_name(key):
+    return key.replace("bn", "norm")
+
+
+def aspp_name(key):
+    head, _, rest = key.partition(".")
+    return f"{ASPP[head]}.{rest}"
+
+
+def stream_name(key):
+    head, _, rest = key.partition(".")
+    kind, number = head.rstrip("0123456789"), head[len(head.rstrip("0123456789")) :]
+    index = int(number or 1) - 1
+    if kind == "dsn":
+        return f"gating.{(3, 4, 7).index(index + 1)}.{rest}"
+    if kind == "res":
+        return f"blocks.{index}.{block_name(rest)}"
+    if kind == "gate":
+        return f"gates.{index}.{gate_name(rest)}"
+    return f"reduce.{index}.{rest}" if kind == "d" else f"boundary.{rest}"
+
+
+def load(module, case, arrays, rename):
+    prefix = f"{case}/state/"
+    state = {rename(k.removeprefix(prefix)): torch.as_tensor(v) for k, v in arrays.items() if k.startswith(prefix)}
+    module.load_state_dict(state)
+    return module.double()  # in float32 a value next to 0 may fall on either side of a ReLU, as processors round
+
+
+def double(array):
+    return torch.tensor(array, dtype=torch.float64)
+
+
+def close(actual, expected):
+    expected = torch.as_tensor(expected)
+    torch.testing.assert_close(actual.detach().float(), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+CASES = {
+    "gated_conv_c8": (lambda: GatedConv2d(8), gate_name),
+    "gated_conv_c16": (lambda: GatedConv2d(16), gate_name),
+    "gated_conv_c32": (lambda: GatedConv2d(32), gate_name),
+    "basic_block_c16": (lambda: ResidualBlock(16), block_name),
+    "aspp_os8": (lambda: BoundaryASPP(24, 16, (12, 24, 36)), aspp_name),
+    "aspp_os16": (lambda: BoundaryASPP(20, 8, (6, 12, 18)), aspp_name),
+}
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("case", CASES)
+def test_layer_equals_the_published_one(case, mode, reference):
+    arrays = reference("layers.npz")
+    build, rename = CASES[case]
+    module = load(build(), case, arrays, rename).train(mode == "train")
+    inputs = [double(arrays[f"{case}/in{i}"]).requires_grad_() for i in (0, 1) if f"{case}/in{i}" in arrays]
+    output = module(*inputs)
+    output = output[0] if isinstance(output, tuple) else output
+    close(output, arrays[f"{case}/{mode}/out0"])
+    (output * double(arrays[f"{case}/cotangent0"])).sum().backward()
+    for i, x in enumerate(inputs):
+        close(x.grad, arrays[f"{case}/{mode}/grad_in{i}"])
+    check_parameters(module, case, mode, arrays, rename)
+
+
+def test_shape_stream_and_fusion_equal_the_published_ones(reference):
+    arrays = reference("layers.npz")
+    for mode in ("eval", "train"):
+        stream = ShapeStream(64, (256, 512, 4096))
+        fusion = nn.Conv2d(2, 1, 1, bias=False)
+        fusion.weight.data = double(arrays["shape_stream/state/cw.weight"])
+        without_fusion = {k: v for k, v in arrays.items() if not k.endswith("cw.weight")}
+        load(stream, "shape_stream", without_fusion, stream_name).train(mode == "train")
+        maps = {k: double(arrays[f"shape_stream/{k}"]).requires_grad_() for k in ("m1", "m3", "m4", "m7")}
+        logits, alphas = stream(maps["m1"], [maps["m3"], maps["m4"], maps["m7"]])
+        edge = logits.sigmoid()
+        acts = fusion(torch.cat([edge, double(arrays["shape_stream/canny"])], 1)).sigmoid()
+        close(edge, arrays[f"shape_stream/{mode}/edge"])
+        close(acts, arrays[f"shape_stream/{mode}/acts"])
+        assert [a.shape for a in alphas] == [(2, 1, 32, 48)] * 3
+        cotangents = [double(arrays[f"shape_stream/cotangent_{n}"]) for n in ("edge", "acts")]
+        (edge * cotangents[0] + acts * cotangents[1]).sum().backward()
+        for name, m in maps.items():
+            close(m.grad, arrays[f"shape_stream/{mode}/grad_{name}"])
+        check_parameters(stream, "shape_stream", mode, without_fusion, stream_name)
+
+
+def check_parameters(module, case, mode, arrays, rename):
+    parameters, buffers = dict(module.named_parameters()), dict(module.named_buffers())
+    prefix = f"{case}/{mode}/grad_param_norm/"
+    norms = {k.removeprefix(prefix): float(v) for k, v in arrays.items() if k.startswith(prefix)}
+    assert norms
+    for key, norm in norms.items():
+        if key == "cw.weight" or (
+            mode == "train" and (key.startswith("dsn") or "_gate_conv.3" in key) and "bias" in key
+        ):
+            continue  # the fusion is checked by its output; biases in front of a batch norm have no gradient
+        assert float(parameters[rename(key)].grad.norm()) == pytest.approx(norm, rel=2e-4, abs=1e-6), key
+    if mode == "train":
+        prefix = f"{case}/train/buffer_after/"
+        after = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+        assert after
+        for key, value in after.items():
+            np.testing.assert_allclose(buffers[rename(key)].numpy(), value, rtol=1e-4, atol=1e-6, err_msg=key)
+
+
+def test_gate_is_the_papers_formula():
+    gate = GatedConv2d(8).eval()
+    s, r = torch.randn(1, 8, 5, 6), torch.randn(1, 1, 5, 6)
+    out, alpha = gate(s, r)
+    torch.testing.assert_close(out, gate.conv(s * alpha + s))
+    assert alpha.min() >= 0
+    assert alpha.max() <= 1
+
+
+def test_single_value_per_channel_uses_running_statistics():
+    norm = BatchNorm2d(4).train()
+    x = torch.randn(1, 4, 1, 1)
+    torch.testing.assert_close(norm(x), x / (1 + 1e-5) ** 0.5)
+    assert norm.num_batches_tracked == 0
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(64, 16), (48, 8), (33, 1), (8, 2), (1, 1)])
+def test_group_norm_divides_any_width(channels, groups):
+    norm = make_norm("group", channels)
+    assert norm.num_groups == groups
+    assert norm(torch.randn(2, channels, 3, 3)).isfinite().all()
+
+
+def test_unknown_norm_and_widths_are_named():
+    with pytest.raises(ValueError, match="norm 'layer' is not known: use 'batch' or 'group'"):
+        make_norm("layer", 8)
+    with pytest.raises(ValueError, match="shape_channels 20"):
+        ShapeStream(16, (8, 8, 8), channels=20)
+    with pytest.raises(ValueError, match="2 gating maps"):
+        ShapeStream(16, (8, 8))
+    with pytest.raises(ValueError, match="boundary_attention is missing"):
+        BoundaryASPP(8, 8)(torch.randn(2, 8, 4, 4))
