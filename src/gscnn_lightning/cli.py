@@ -1,13 +1,17 @@
 """The ``gscnn-fit`` command: LightningCLI with the task fixed and the data module chosen by class path."""
 
+import difflib
+import importlib
+import inspect
 import json
+import re
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
-from jsonargparse import Namespace
+from jsonargparse import ArgumentParser, Namespace
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -21,6 +25,7 @@ SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 # Said by the libraries below on every run, about nothing that a user can or should change.
 _EXPECTED_WARNINGS = (
+    r"LightningCLI's args parameter is intended to run from within Python",
     r".*isinstance\(treespec, LeafSpec\)",
     r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen stages are meant to be
 )
@@ -37,6 +42,36 @@ examples:
 """
 
 
+class _Parser(LightningArgumentParser):
+    """Parser whose errors are one message with a remedy, not a page of usage."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        # Half a name would be taken for the whole, and a misspelling for another setting.
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print what was wrong and what may have been meant, and exit with 2."""
+        parser = getattr(ex, "subcommand_parser", None) or self
+        prog = parser.prog.replace(" [options]", "")
+        sys.stderr.write(f"{prog}: error: {message}{_suggestion(message, parser)}\nAll settings: {prog} --help\n")
+        sys.exit(2)
+
+
+def _suggestion(message: str, parser: ArgumentParser) -> str:
+    """The settings that are spelt most like the unknown ones in a message."""
+    known = {option[2:] for option in parser._option_string_actions if "." in option}
+    data: Any = importlib.import_module("gscnn_lightning.data")
+    for module in (getattr(data, name) for name in data.__all__):
+        if isinstance(module, type) and issubclass(module, LightningDataModule):
+            known |= {f"data.{parameter}" for parameter in inspect.signature(module).parameters}
+    close: list[str] = []
+    for word in {a or b for a, b in re.findall(r"--([\w.]+)|[\"']([\w.]+)[\"']", message)} - known:
+        # Nested errors name a setting without the part before the dot.
+        names = {name if "." in word else name.rpartition(".")[2]: name for name in sorted(known)}
+        close += [names[k] for k in difflib.get_close_matches(word, names, n=2, cutoff=0.75)]
+    return f"\nDid you mean {' or '.join('--' + k for k in dict.fromkeys(close))}?" if close else ""
+
+
 class GSCNNCLI(LightningCLI):
     """LightningCLI that links what the task must know about the data, and reports on every run."""
 
@@ -44,10 +79,12 @@ class GSCNNCLI(LightningCLI):
         super().__init__(
             GSCNNTask,
             LightningDataModule,
+            parser_class=_Parser,
             subclass_mode_data=True,
             seed_everything_default=0,
             trainer_defaults={
                 "precision": default_precision(),
+                "max_epochs": 50,
                 "log_every_n_steps": 10,
                 "logger": {
                     "class_path": "pytorch_lightning.loggers.CSVLogger",
@@ -81,9 +118,10 @@ class GSCNNCLI(LightningCLI):
         for name in ("num_classes", "class_names", "ignore_index"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
-    def before_instantiate_classes(self) -> None:
-        """Check the checkpoint before minutes are spent on anything else."""
-        check_checkpoint(self.config[self.subcommand].get("ckpt_path"))
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
+        """Parse, and check the checkpoint before minutes are spent on anything else."""
+        super().parse_arguments(parser, args)
+        check_checkpoint(self.config[self.config["subcommand"]].get("ckpt_path"))
 
 
 def _plain(optimizer: Namespace) -> dict[str, Any]:

@@ -274,5 +274,6 @@ class GSCNNTask(pl.LightningModule):
             return (step + 1) / (warmup + 1)
         if step == 0:
             return 1.0  # asked for at construction, before the number of steps is known
-        total = max(int(self.trainer.estimated_stepping_batches), step + 1)
-        return (1 - (step - warmup) / max(total - warmup, 1)) ** self.settings.poly_power
+        total = int(self.trainer.estimated_stepping_batches)
+        progress = min((step - warmup) / max(total - warmup, 1), 1.0)
+        return (1 - progress) ** self.settings.poly_power

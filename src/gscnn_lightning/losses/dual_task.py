@@ -1,7 +1,6 @@
 """Dual task regularizer (Takikawa et al., Gated-SCNN, ICCV 2019, section 3.4, eqs. 5 to 7)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gscnn_lightning.losses.image_weighted_ce import Variant, image_weighted_cross_entropy
@@ -13,7 +12,7 @@ NON_ZERO = 1e-3
 
 def gumbel_noise(like: Tensor) -> Tensor:
     """Standard Gumbel noise of the shape, device and precision of a tensor."""
-    return -torch.empty_like(like).exponential_().log()
+    return -torch.rand_like(like).clamp(min=1e-10).log().neg().log()
 
 
 def one_hot(labels: Tensor, like: Tensor) -> Tensor:
@@ -32,14 +31,17 @@ def triangle_filter(x: Tensor, radius: int = 4) -> Tensor:
     Returns:
         (B, C, H, W).
     """
-    if radius == 0:
-        return x
-    for dim in (2, 3):
-        n = x.shape[dim]
-        x = torch.cat([x.narrow(dim, 0, radius).flip(dim), x, x.narrow(dim, n - radius, radius).flip(dim)], dim)
-    # Two boxes of width r + 1 make a triangle of radius r.
-    rows, cols = (radius + 1, 1), (1, radius + 1)
-    return F.avg_pool2d(F.avg_pool2d(F.avg_pool2d(F.avg_pool2d(x, rows, 1), rows, 1), cols, 1), cols, 1)
+    rows, cols = (_triangle_matrix(x.shape[dim], radius, x) for dim in (2, 3))
+    return rows @ (x @ cols)
+
+
+def _triangle_matrix(n: int, radius: int, like: Tensor) -> Tensor:
+    """The filter along an axis of n pixels as a symmetric n x n matrix, mirror included: faster than a convolution."""
+    i = torch.arange(n, device=like.device, dtype=like.dtype)
+    own, mirrored = i - i[:, None], i + i[:, None]
+    distances = torch.stack([own, mirrored + 1, mirrored - 2 * n + 1])
+    weight = (radius + 1 - distances.abs()).clamp(min=0).sum(dim=0)
+    return weight / (radius + 1) ** 2
 
 
 def spatial_gradient(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,211 @@
+"""The command line: in this process where that is enough, in real processes where it is not."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from gscnn_lightning import GSCNNTask
+from gscnn_lightning.cli import default_precision, main
+from gscnn_lightning.tools import main as tools
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+SETTINGS = """
+--model.pretrained false --model.channels 16 --model.skip_channels 8 --model.shape_channels 16
+--model.output_stride 32 --model.boundary_tolerances [1,3] --data.num_workers 0
+--trainer.accelerator cpu --trainer.precision 32-true --trainer.enable_progress_bar false
+--trainer.log_every_n_steps 1
+"""
+TINY = [*SETTINGS.split(), "--model.backbone", "test_resnet"]
+SCENES = ["--data.size", "[64,128]", "--data.train_samples", "8", "--data.val_samples", "5", "--data.batch_size", "2"]
+CROP = ["--data.crop_size", "[64,64]", "--data.color_jitter", "0", "--data.blur", "0"]
+
+
+def scores(folder, stage="val"):
+    return json.loads((folder / f"scores_{stage}.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run: `gscnn-fit` without a subcommand and without a config."""
+    folder = tmp_path_factory.mktemp("run")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        main([*TINY, *SCENES, *CROP, "--trainer.max_epochs", "2"])
+    finally:
+        os.chdir(before)
+    return folder / "runs/default/version_0"
+
+
+def errors(args, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(args)
+    assert stop.value.code == 2
+    captured = capsys.readouterr().err
+    assert "Traceback" not in captured
+    return captured
+
+
+def test_run_folder_has_everything(run):
+    names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()}
+    assert {
+        "config.yaml",
+        "metrics.csv",
+        "learning_curves.png",
+        "contact_sheet.png",
+        "scores_val.json",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    } <= names
+
+
+def test_linked_settings_reach_the_checkpoint(run):
+    task = GSCNNTask.load_from_checkpoint(run / "checkpoints/best.ckpt", map_location="cpu")
+    assert task.hparams.num_classes == 19
+    assert task.class_names[0] == "road"
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 1
+
+
+def test_validation_of_the_checkpoint_gives_the_runs_scores(run, tmp_path, capsys):
+    main(["validate", "--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints/best.ckpt")])
+    again = scores(tmp_path / "runs/default/version_0")
+    assert again["means"] == pytest.approx(scores(run)["means"], rel=1e-6)
+    assert "F 1 px" in capsys.readouterr().out
+
+
+def test_test_and_predict_need_only_the_config_that_ran(run, tmp_path):
+    common = ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints/best.ckpt")]
+    main(["test", *common])
+    assert (tmp_path / "runs/default/version_0/scores_test.json").is_file()
+    main(["predict", *common])
+    written = sorted((tmp_path / "runs/default/version_1/predictions").rglob("*_labels.png"))
+    assert len(written) == 5
+
+
+def test_run_can_be_started_again_from_its_config(run, tmp_path):
+    main(["fit", "--config", str(run / "config.yaml")])
+    again = tmp_path / "runs/default/version_0"
+    assert yaml.safe_load((again / "config.yaml").read_text()) == yaml.safe_load((run / "config.yaml").read_text())
+    assert scores(again) == scores(run)  # the same seed gives the same numbers
+
+
+def test_optimizer_is_replaced_from_the_command_line(tmp_path):
+    main([*TINY, *SCENES, *CROP, "--trainer.max_epochs", "1", "--optimizer", "AdamW", "--optimizer.lr", "0.003"])
+    path = tmp_path / "runs/default/version_0/checkpoints/last.ckpt"
+    optimizer = torch.load(path, weights_only=True)["hyper_parameters"]["optimizer"]
+    assert optimizer["class_path"] == "torch.optim.AdamW"
+    assert optimizer["init_args"]["lr"] == 0.003
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_config_runs(config, request, tmp_path):
+    name = yaml.safe_load(config.read_text())["data"]["class_path"].rpartition(".")[2]
+    data = {
+        "ScenesDataModule": lambda: ["--data.size", "[64,128]", "--data.samples_per_epoch", "8"],
+        "CamVidDataModule": lambda: ["--data.root", str(request.getfixturevalue("camvid_root"))],
+        "CityscapesDataModule": lambda: ["--data.root", str(request.getfixturevalue("cityscapes_root"))],
+    }[name]()
+    small = ["--data.crop_size", "[64,64]", "--data.batch_size", "2", "--trainer.fast_dev_run", "1"]
+    main(["fit", "--config", str(config), *TINY, *data, *small])
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (
+            ["--model.backbonne", "resnet18"],
+            ["unrecognized arguments: --model.backbonne", "Did you mean --model.backbone"],
+        ),
+        (["--trainer.max_epoch", "3"], ["--trainer.max_epoch", "Did you mean --trainer.max_epochs"]),
+        (["--data.crop_sise", "[64,64]"], ["'crop_sise' is not accepted", "--data.crop_size"]),
+        (["--model.channels", "many"], ['"model.channels"', "int", "many"]),
+        (["--config", "none.yaml"], ["File does not exist", "none.yaml"]),
+        (["--data", "CamVidDataModule"], ["where is CamVid?", "--data.root", "GSCNN_CAMVID_ROOT"]),
+        (["--data", "CamVidDataModule", "--data.root", "nowhere"], ["nowhere does not exist"]),
+        (["--data", "CityscapesDataModule", "--data.root", "nowhere"], ["nowhere does not exist"]),
+        (["--model.backbone", "resnet5O", "--model.pretrained", "false"], ["unknown backbone 'resnet5O'", "resnet50"]),
+        (["--model.backbone_weights", "none.pth"], ["weight file none.pth does not exist"]),
+        (["validate", "--ckpt_path", "none.ckpt"], ["checkpoint none.ckpt does not exist"]),
+    ],
+)
+def test_mistakes_get_one_message_with_a_remedy(args, words, capsys, monkeypatch):
+    for variable in ("GSCNN_CAMVID_ROOT", "CITYSCAPES_DATASET"):
+        monkeypatch.delenv(variable, raising=False)
+    command = [] if args[0].startswith("-") else [args.pop(0)]
+    backbone = [] if "--model.backbone" in args else ["--model.backbone", "test_resnet"]
+    message = errors([*command, *SETTINGS.split(), *backbone, *args], capsys)
+    for word in words:
+        assert word in message
+    assert len(message.splitlines()) <= 4
+
+
+@pytest.mark.parametrize("content", [b"junk", b""])
+def test_unreadable_checkpoint_is_named(content, tmp_path, capsys):
+    (tmp_path / "bad.ckpt").write_bytes(content)
+    assert "checkpoint bad.ckpt cannot be read" in errors(["test", "--ckpt_path", "bad.ckpt"], capsys)
+
+
+def test_file_that_is_no_checkpoint_is_named(tmp_path, capsys):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "other.ckpt")
+    assert "is no checkpoint of gscnn-fit" in errors(["test", "--ckpt_path", "other.ckpt"], capsys)
+
+
+def test_help_has_examples(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    assert "gscnn-fit --config configs/camvid.yaml" in capsys.readouterr().out
+
+
+def test_precision_is_what_the_processor_multiplies():
+    assert default_precision() in {"32-true", "bf16-mixed", "16-mixed"}
+
+
+def test_scenes_are_written_and_read_back_by_the_real_data_module(tmp_path, capsys):
+    tools(["scenes", "street", "--train", "4", "--val", "2", "--size", "[64,128]"])
+    assert "4 training and 2 validation scenes are in street" in capsys.readouterr().out
+    data = ["--data", "CityscapesDataModule", "--data.root", "street", "--data.batch_size", "2"]
+    main([*data, *CROP, *TINY, "--trainer.max_epochs", "1"])
+    assert scores(tmp_path / "runs/default/version_0")["means"]
+    with pytest.raises(SystemExit) as stop:
+        tools(["scenes", "street"])
+    assert stop.value.code == 2
+    assert "street is not an empty folder" in capsys.readouterr().err
+
+
+def test_two_processes_train_and_score_like_one(run, tmp_path):
+    """The same command with two gloo processes; validation has an odd number of frames."""
+    command = [sys.executable, "-m", "gscnn_lightning"]
+    distributed = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def call(*args):
+        result = subprocess.run([*command, *args], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr[-3000:]
+        return result.stdout
+
+    out = call("fit", *TINY, *SCENES, *CROP, "--trainer.max_epochs", "1", *distributed)
+    folder = tmp_path / "runs/default/version_0"
+    assert sorted(p.name for p in (tmp_path / "runs/default").iterdir()) == ["version_0"]
+    assert out.count("best checkpoint") == 1
+    assert (folder / "contact_sheet.png").is_file()
+    checkpoint = ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints/best.ckpt")]
+    call("validate", *checkpoint, *distributed)
+    two = scores(tmp_path / "runs/default/version_1")
+    call("validate", *checkpoint)
+    one = scores(tmp_path / "runs/default/version_2")
+    assert two == one
+    call("predict", *checkpoint, *distributed)
+    assert len(list((tmp_path / "runs/default/version_3/predictions").rglob("*_labels.png"))) == 5

@@ -1,0 +1,162 @@
+"""The task with a real Trainer on drawn scenes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import CSVLogger
+
+from gscnn_lightning import GSCNNTask, ScenesDataModule
+
+TINY = {
+    "backbone": "test_resnet",
+    "pretrained": False,
+    "channels": 16,
+    "skip_channels": 8,
+    "shape_channels": 16,
+    "boundary_tolerances": [1, 0.01],
+    "loss_stride": 2,
+}
+
+
+def scenes(**kwargs):
+    settings = {"size": (64, 128), "train_samples": 8, "val_samples": 3, "batch_size": 4, "num_workers": 0}
+    return ScenesDataModule(**{**settings, "crop_size": (64, 64), "color_jitter": 0.0, "blur": 0.0, **kwargs})
+
+
+def fit(tmp_path, epochs=2, task=None, **kwargs):
+    pl.seed_everything(1, verbose=False)
+    task = task or GSCNNTask(num_classes=19, **TINY)
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=CSVLogger(tmp_path),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+        default_root_dir=tmp_path,
+        **kwargs,
+    )
+    trainer.fit(task, scenes())
+    return task, trainer
+
+
+def test_public_names_are_logged(tmp_path):
+    _, trainer = fit(tmp_path, epochs=1)
+    logged = set(trainer.logged_metrics) | set(trainer.callback_metrics)
+    assert {
+        "train/loss",
+        "train/loss_boundary",
+        "train/loss_segmentation",
+        "train/loss_regularizer",
+        "train/loss_attention",
+        "val/miou",
+        "val/accuracy",
+        "val/boundary_f1_1px",
+        "val/boundary_f1_0.01diag",
+        "val/loss_segmentation",
+    } <= logged
+
+
+def test_same_seed_same_digits(tmp_path):
+    first = fit(tmp_path / "a")[1].callback_metrics
+    second = fit(tmp_path / "b")[1].callback_metrics
+    assert {k: v.item() for k, v in first.items() if v == v} == {k: v.item() for k, v in second.items() if v == v}
+
+
+def test_checkpoint_is_plain_and_self_contained(tmp_path):
+    task, trainer = fit(tmp_path, epochs=1)
+    path = trainer.checkpoint_callback.best_model_path
+    content = torch.load(path, weights_only=True)
+    assert content["hyper_parameters"]["pretrained"] is False
+    again = GSCNNTask.load_from_checkpoint(path, map_location="cpu").eval()
+    image = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+    with torch.no_grad():
+        torch.testing.assert_close(again(image).seg_logits, task.eval()(image).seg_logits)
+
+
+def test_scores_equal_a_hand_count(tmp_path):
+    task, trainer = fit(tmp_path, epochs=1)
+    data = scenes()
+    result = trainer.validate(task, data, verbose=False)[0]
+    counts = np.zeros((19, 19))
+    task.eval()
+    for sample in data.val_dataloader().dataset:
+        with torch.no_grad():
+            preds = task(sample["image"][None]).seg_logits.argmax(1)[0].numpy()
+        labels = sample["mask"].numpy()
+        np.add.at(counts, (labels[labels != 255], preds[labels != 255]), 1)
+    with np.errstate(invalid="ignore"):
+        iou = counts.diagonal() / (counts.sum(0) + counts.sum(1) - counts.diagonal())
+    assert result["val/miou"] == pytest.approx(np.nanmean(iou), rel=1e-6)
+    assert result["val/accuracy"] == pytest.approx(counts.diagonal().sum() / counts.sum(), rel=1e-6)
+    np.testing.assert_allclose(task.class_scores["val"]["iou"].numpy(), iou, rtol=1e-9)
+
+
+def test_default_recipe_is_the_papers(tmp_path):
+    task = GSCNNTask(num_classes=19, **{**TINY, "warmup_steps": 2})
+    _, trainer = fit(tmp_path, epochs=5, task=task, limit_val_batches=0)
+    optimizer = trainer.optimizers[0]
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert {g["momentum"] for g in optimizer.param_groups} == {0.9}
+    assert {g["weight_decay"] for g in optimizer.param_groups} == {1e-4, 0.0}
+    assert all(p.ndim > 1 for g in optimizer.param_groups if g["weight_decay"] for p in g["params"])
+    # 5 epochs of 2 steps: the factor of every step, and what it has come to after the last.
+    factors = [task._learning_rate_factor(s) for s in range(11)]
+    np.testing.assert_allclose(factors, [1 / 3, 2 / 3, *[(1 - s / 8) ** 0.9 for s in range(9)]], atol=1e-12)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_optimizer_can_be_replaced_and_the_backbone_slowed():
+    adam = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.002, "weight_decay": 0.01, "betas": [0.9, 0.99]}}
+    task = GSCNNTask(num_classes=19, **TINY, optimizer=adam, backbone_lr_scale=0.1)
+    optimizer = task.configure_optimizers()["optimizer"]
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert sorted({g["initial_lr"] for g in optimizer.param_groups}) == pytest.approx([0.0002, 0.002])
+    counted = sum(p.numel() for g in optimizer.param_groups for p in g["params"])
+    assert counted == sum(p.numel() for p in task.network.parameters() if p.requires_grad)
+
+
+def test_control_trains(tmp_path):
+    task, trainer = fit(tmp_path, epochs=1, task=GSCNNTask(num_classes=19, **TINY, shape_stream=False))
+    assert "train/loss_boundary" not in trainer.callback_metrics
+    assert trainer.callback_metrics["train/loss"] == trainer.callback_metrics["train/loss_segmentation"]
+    prediction = trainer.predict(task, scenes())[0]
+    assert prediction["boundary_prob"] is None
+
+
+def test_predictions_are_label_maps_at_full_size(tmp_path):
+    task, trainer = fit(tmp_path, epochs=1)
+    prediction = trainer.predict(task, scenes())[0]
+    assert prediction["labels"].shape == (1, 64, 128)
+    assert prediction["labels"].dtype == torch.uint8
+    assert prediction["boundary_prob"].shape == (1, 1, 64, 128)
+    assert 0 <= prediction["boundary_prob"].min() <= prediction["boundary_prob"].max() <= 1
+    assert len(prediction["name"]) == 1
+
+
+def test_half_precision_trains(tmp_path):
+    _, trainer = fit(tmp_path, epochs=1, precision="bf16-mixed")
+    assert trainer.callback_metrics["train/loss"].isfinite()
+
+
+def test_resuming_continues_where_it_stopped(tmp_path):
+    whole = fit(tmp_path / "whole", epochs=2, limit_val_batches=0)[1]
+    first = fit(tmp_path / "first", epochs=2, limit_val_batches=0, max_steps=2)[1]
+    path = first.checkpoint_callback.best_model_path
+    assert Path(path).is_file()
+    task = GSCNNTask(num_classes=19, **TINY)
+    resumed = pl.Trainer(max_epochs=2, accelerator="cpu", logger=False, limit_val_batches=0, enable_progress_bar=False)
+    resumed.fit(task, scenes(), ckpt_path=path)
+    assert resumed.global_step == whole.global_step == 4
+    for a, b in zip(resumed.optimizers[0].param_groups, whole.optimizers[0].param_groups, strict=True):
+        assert a["lr"] == b["lr"]
+
+
+def test_wrong_settings_are_named():
+    with pytest.raises(ValueError, match="3 class names for 2 classes"):
+        GSCNNTask(num_classes=2, class_names=["a", "b", "c"], **TINY)
+    with pytest.raises(ValueError, match="loss_stride is 0"):
+        GSCNNTask(num_classes=2, **{**TINY, "loss_stride": 0})
