@@ -11,7 +11,7 @@ help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "no virtual environment: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
 
 $(VENV)/.run: setup.cfg pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q -e '.[weights]'
@@ -29,7 +29,7 @@ fit: $(VENV)/.run  ## train Gated-SCNN on drawn street scenes (about 6 minutes o
 test: $(VENV)/.dev  ## the test suite without its slow part
 	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
 
-test-all: $(VENV)/.dev  ## the whole test suite
+test-all: $(VENV)/.dev  ## the whole test suite, trainings on real frames included (about half an hour)
 	$(BIN)/python -m pytest -q $(ARGS)
 
 notebooks: $(VENV)/.dev  ## run every notebook with a real kernel

@@ -98,7 +98,8 @@ def test_run_can_be_started_again_from_its_config(run, tmp_path):
     main(["fit", "--config", str(run / "config.yaml")])
     again = tmp_path / "runs/default/version_0"
     assert yaml.safe_load((again / "config.yaml").read_text()) == yaml.safe_load((run / "config.yaml").read_text())
-    assert scores(again) == scores(run)  # the same seed gives the same numbers
+    for part in ("means", "classes"):
+        assert scores(again)[part] == scores(run)[part]  # the same seed gives the same digits
 
 
 def test_optimizer_is_replaced_from_the_command_line(tmp_path):
@@ -143,7 +144,8 @@ def test_every_shipped_config_runs(config, request, tmp_path):
 def test_mistakes_get_one_message_with_a_remedy(args, words, capsys, monkeypatch):
     for variable in ("GSCNN_CAMVID_ROOT", "CITYSCAPES_DATASET"):
         monkeypatch.delenv(variable, raising=False)
-    command = [] if args[0].startswith("-") else [args.pop(0)]
+    command = [a for a in args[:1] if not a.startswith("-")]
+    args = args[len(command) :]
     backbone = [] if "--model.backbone" in args else ["--model.backbone", "test_resnet"]
     message = errors([*command, *SETTINGS.split(), *backbone, *args], capsys)
     for word in words:
@@ -174,13 +176,13 @@ def test_precision_is_what_the_processor_multiplies():
 
 
 def test_scenes_are_written_and_read_back_by_the_real_data_module(tmp_path, capsys):
-    tools(["scenes", "street", "--train", "4", "--val", "2", "--size", "[64,128]"])
+    tools(["scenes", "--out", "street", "--train", "4", "--val", "2", "--size", "[64,128]"])
     assert "4 training and 2 validation scenes are in street" in capsys.readouterr().out
     data = ["--data", "CityscapesDataModule", "--data.root", "street", "--data.batch_size", "2"]
     main([*data, *CROP, *TINY, "--trainer.max_epochs", "1"])
     assert scores(tmp_path / "runs/default/version_0")["means"]
     with pytest.raises(SystemExit) as stop:
-        tools(["scenes", "street"])
+        tools(["scenes", "--out", "street"])
     assert stop.value.code == 2
     assert "street is not an empty folder" in capsys.readouterr().err
 

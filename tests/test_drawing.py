@@ -89,7 +89,7 @@ def test_constant_gates_and_long_names_can_be_drawn(row):
     assert len(np.unique(gate, axis=0)) == 1
 
 
-METRICS = """epoch,lr-SGD,step,train/loss_step,train/loss_epoch,train/loss_attention,val/miou,val/boundary_f1_3px
+METRICS = """epoch,train/lr,step,train/loss_step,train/loss_epoch,train/loss_attention,val/miou,val/boundary_f1_3px
 0,0.1,0,,,,,
 0,,0,4.0,,0.0,,
 0,,9,2.0,,0.1,,

@@ -148,7 +148,8 @@ def test_resuming_continues_where_it_stopped(tmp_path):
     path = first.checkpoint_callback.best_model_path
     assert Path(path).is_file()
     task = GSCNNTask(num_classes=19, **TINY)
-    resumed = pl.Trainer(max_epochs=2, accelerator="cpu", logger=False, limit_val_batches=0, enable_progress_bar=False)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    resumed = pl.Trainer(max_epochs=2, accelerator="cpu", limit_val_batches=0, **quiet)
     resumed.fit(task, scenes(), ckpt_path=path)
     assert resumed.global_step == whole.global_step == 4
     for a, b in zip(resumed.optimizers[0].param_groups, whole.optimizers[0].param_groups, strict=True):

@@ -33,12 +33,13 @@ _EXPECTED_WARNINGS = (
 DESCRIPTION = """Train and evaluate Gated-SCNN. Without a subcommand it fits.
 
 examples:
-  gscnn-fit                                          drawn street scenes, nothing to download
+  gscnn-fit --config configs/scenes.yaml             drawn street scenes, nothing to download
   gscnn-fit --config configs/camvid.yaml --data.root CamVid
   gscnn-fit --config configs/camvid.yaml --model.shape_stream false   the matched control
   gscnn-fit --config configs/cityscapes.yaml --trainer.devices 8 --trainer.strategy ddp
   gscnn-fit validate --config RUN/config.yaml --ckpt_path RUN/checkpoints/best.ckpt
   gscnn-fit fit --help                               every setting
+With --ckpt_path, the model's settings are those in the checkpoint.
 """
 
 
@@ -123,6 +124,10 @@ class GSCNNCLI(LightningCLI):
         super().parse_arguments(parser, args)
         check_checkpoint(self.config[self.config["subcommand"]].get("ckpt_path"))
 
+    def before_predict(self) -> None:
+        """The pictures are written batch by batch; keeping all of them would fill the memory."""
+        self.config_init["predict"]["return_predictions"] = False
+
 
 def _plain(optimizer: Namespace) -> dict[str, Any]:
     """The optimizer's settings as numbers, strings and lists, as they are written to files."""
@@ -180,7 +185,9 @@ def main(args: list[str] | None = None) -> None:
     try:
         GSCNNCLI(None if args is None else given)
     except GSCNNError as error:
-        sys.stderr.write(f"gscnn-fit: error: {error}\n")
+        # A loading process hands its error over with its traceback in front.
+        message = str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
+        sys.stderr.write(f"gscnn-fit: error: {message}\n")
         sys.exit(2)
 
 

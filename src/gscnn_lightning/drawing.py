@@ -252,7 +252,7 @@ _LOSS_NAMES = {
     "train/loss_segmentation": "segmentation",
     "train/loss_regularizer": "regularizer",
     "train/loss_attention": "attention",
-    "val/loss": "total, validation",
+    "val/loss_segmentation": "segmentation, validation",
 }
 
 
@@ -261,7 +261,8 @@ def plot_learning_curves(metrics_csv: Path, out: Path) -> None:
 
     Args:
         metrics_csv: file written by Lightning's ``CSVLogger``; reads the columns ``step``, ``epoch``, ``train/loss*``,
-            ``val/loss``, ``val/miou``, ``val/boundary_f1_*`` (scores in [0, 1]) and ``lr-*``, as far as they are there.
+            ``val/loss_segmentation``, ``val/miou``, ``val/boundary_f1_*`` (in [0, 1]) and ``train/lr``, as far as they
+            are there.
         out: picture to write; its suffix decides the format.
 
     Raises:
@@ -270,7 +271,7 @@ def plot_learning_curves(metrics_csv: Path, out: Path) -> None:
     series, steps_per_epoch = _read_metrics(metrics_csv)
     losses = {label: series[key] for key, label in _LOSS_NAMES.items() if key in series}
     scores = {_score_label(key): series[key] for key in sorted(series, key=_score_order) if _is_score(key)}
-    rates = {key.removeprefix("lr-"): series[key] for key in series if key.startswith("lr-")}
+    rates = {"learning rate": series["train/lr"]} if "train/lr" in series else {}
     panels = [
         (draw, curves)
         for draw, curves in ((_draw_losses, losses), (_draw_scores, scores), (_draw_rates, rates))

@@ -5,6 +5,10 @@ class GSCNNError(Exception):
     """Base of all errors that a user's input can cause; the command line prints them without a traceback."""
 
 
+class SettingError(GSCNNError, ValueError):
+    """A setting is out of range, or does not go with another."""
+
+
 class DataError(GSCNNError):
     """A data set cannot be used as it is: something missing, unreadable, unpaired or out of range."""
 

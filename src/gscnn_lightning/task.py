@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from gscnn_lightning.errors import SettingError
 from gscnn_lightning.losses import GSCNNLoss, image_weighted_cross_entropy
 from gscnn_lightning.metrics import BoundaryFScore, SegmentationScores
 from gscnn_lightning.models import GSCNN, GSCNNOutput
@@ -37,6 +38,7 @@ class GSCNNTask(pl.LightningModule):
         pretrained: start from ImageNet weights, of an installed package or from timm.
         backbone_weights: local file with weights of the backbone, used instead.
         output_stride: stride of the last map, 8, 16 or 32.
+        dilation: False reaches the output stride without dilated convolutions, which are slow on CPUs if depthwise.
         shape_stream: False trains the matched control, DeepLabv3+ on the same backbone.
         image_gradient: "canny", "sobel", "none" or "release".
         shape_channels: width of the shape stream's first block.
@@ -49,7 +51,8 @@ class GSCNNTask(pl.LightningModule):
         regularizer_weight: lambda_3, weight of the dual task regularizer.
         attention_weight: lambda_4, weight of the cross-entropy on confident boundary pixels.
         tau: temperature of the Gumbel softmax in the regularizer.
-        loss_stride: train on every n-th pixel of either axis; 2 costs a quarter of the losses' time.
+        loss_stride: train on every n-th pixel of either axis; 2 costs a quarter of the losses' time. The smoothing of
+            the regularizer then reaches n times as far in the image.
         optimizer: class path and arguments of the optimizer, SGD as in the paper by default.
         backbone_lr_scale: learning rate of the backbone as a multiple of the others'.
         poly_power: exponent of the polynomial decay ``(1 - step / steps) ** power``, per step; 0 keeps the rate.
@@ -67,6 +70,7 @@ class GSCNNTask(pl.LightningModule):
         pretrained: bool = True,
         backbone_weights: str | None = None,
         output_stride: Literal[8, 16, 32] = 8,
+        dilation: bool = True,
         shape_stream: bool = True,
         image_gradient: GradientKind = "canny",
         shape_channels: int = 64,
@@ -89,11 +93,13 @@ class GSCNNTask(pl.LightningModule):
     ) -> None:
         super().__init__()
         if loss_stride < 1:
-            raise ValueError(f"loss_stride is {loss_stride}: use 1 for every pixel, 2 for every second one")
+            raise SettingError(f"loss_stride is {loss_stride}: use 1 for every pixel, 2 for every second one")
         self.save_hyperparameters()
         self.class_names = list(class_names or map(str, range(num_classes)))
         if len(self.class_names) != num_classes:
-            raise ValueError(f"{len(self.class_names)} class names for {num_classes} classes: give one name per class")
+            raise SettingError(
+                f"{len(self.class_names)} class names for {num_classes} classes: give one name per class"
+            )
         self.configure_network()
         self.configure_loss()
         self.configure_metrics()
@@ -108,6 +114,7 @@ class GSCNNTask(pl.LightningModule):
             pretrained=h.pretrained,
             backbone_weights=h.backbone_weights,
             output_stride=h.output_stride,
+            dilation=h.dilation,
             shape_stream=h.shape_stream,
             image_gradient=h.image_gradient,
             shape_channels=h.shape_channels,
@@ -150,11 +157,17 @@ class GSCNNTask(pl.LightningModule):
         """Joint loss of one batch; logs every term."""
         stride = self.settings.loss_stride
         labels, boundaries = batch["mask"][:, ::stride, ::stride], batch["boundary"][..., ::stride, ::stride]
-        output = self.network(self._layout(batch["image"]), output_size=(labels.shape[-2], labels.shape[-1]))
+        seg_logits, boundary_logits, gates = self(batch["image"])
+        # Every n-th pixel of the full-size logits: a smaller resize would look between the pixels that have labels.
+        seg_logits = seg_logits[..., ::stride, ::stride]
+        boundary_logits = None if boundary_logits is None else boundary_logits[..., ::stride, ::stride]
+        output = GSCNNOutput(seg_logits, boundary_logits, gates)
         terms = self.loss(output, labels, boundaries)
         total = terms.pop("loss")
         batch_size = len(labels)
-        self.log("train/loss", total, prog_bar=True, batch_size=batch_size)
+        # Not in the progress bar, which would wait for the device after every batch.
+        self.log("train/loss", total, batch_size=batch_size)
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"], batch_size=batch_size)
         self.log_dict({f"train/loss_{name}": term for name, term in terms.items()}, batch_size=batch_size)
         return total
 
@@ -232,7 +245,7 @@ class GSCNNTask(pl.LightningModule):
         shown = {"miou", *self.boundary_names[-1:]}
         for name, value in logged.items():
             # Every process holds the same value after compute(), so there is nothing to average.
-            self.log(f"{stage}/{name}", value.float(), prog_bar=name in shown, rank_zero_only=False)
+            self.log(f"{stage}/{name}", value.float().to(self.device), prog_bar=name in shown, rank_zero_only=False)
         scores.reset()
         boundary.reset()
 
@@ -274,6 +287,8 @@ class GSCNNTask(pl.LightningModule):
             return (step + 1) / (warmup + 1)
         if step == 0:
             return 1.0  # asked for at construction, before the number of steps is known
-        total = int(self.trainer.estimated_stepping_batches)
+        total = self.trainer.estimated_stepping_batches
+        if total == float("inf"):
+            raise SettingError("polynomial decay needs an end: set max_epochs or max_steps, or --model.poly_power 0")
         progress = min((step - warmup) / max(total - warmup, 1), 1.0)
         return (1 - progress) ** self.settings.poly_power

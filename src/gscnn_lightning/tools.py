@@ -34,7 +34,9 @@ def main(args: list[str] | None = None) -> None:
         args: arguments as on the command line; `sys.argv` by default.
     """
     try:
-        auto_cli({"scenes": scenes}, args=args, prog="gscnn", description="Tools beside gscnn-fit.", as_positional=True)
+        auto_cli(
+            {"scenes": scenes}, args=args, prog="gscnn", description="Tools beside gscnn-fit.", as_positional=False
+        )
     except GSCNNError as error:
         sys.stderr.write(f"gscnn: error: {error}\n")
         sys.exit(2)

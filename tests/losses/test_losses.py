@@ -187,6 +187,18 @@ def test_finite_and_differentiable_in_every_corner(labels, dtype):
         assert not z.grad.any()
 
 
+def test_autocast_changes_no_loss_and_no_gradient(case):
+    def run(enabled):
+        z, b = (case[k].float().requires_grad_() for k in ("logits", "boundary_logits"))
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            terms = GSCNNLoss(4)(GSCNNOutput(z, b, ()), case["labels"], case["boundaries"], case["noise"].float())
+        return terms, torch.autograd.grad(terms["loss"], (z, b))
+
+    (inside, inside_gradient), (outside, outside_gradient) = run(True), run(False)
+    torch.testing.assert_close(inside, outside, rtol=0, atol=0)
+    torch.testing.assert_close(inside_gradient, outside_gradient, rtol=0, atol=0)
+
+
 def test_paper_loss_does_not_grow_with_the_batch(case):
     twice = image_weighted_cross_entropy(case["logits"].repeat(2, 1, 1, 1), case["labels"].repeat(2, 1, 1))
     torch.testing.assert_close(twice, image_weighted_cross_entropy(case["logits"], case["labels"]))

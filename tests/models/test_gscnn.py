@@ -1,3 +1,4 @@
+import math
 import warnings
 
 import pytest
@@ -169,6 +170,26 @@ def test_overfits_two_images():
         optimizer.step()
     labelled = labels != 255
     assert (output.seg_logits.argmax(1) == labels)[labelled].float().mean() > 0.9
+
+
+def test_first_loss_is_that_of_guessing():
+    torch.manual_seed(0)
+    net = GSCNN(5, **TINY)
+    image, labels, boundaries = batch()
+    terms = GSCNNLoss(5, boundary=1)(net(image), labels, boundaries)
+    assert float(terms["segmentation"]) == pytest.approx(math.log(5), rel=0.05)
+    share = float(boundaries[labels[:, None] != 255].float().mean())
+    assert float(terms["boundary"]) == pytest.approx(2 * share * (1 - share) * math.log(2), rel=0.05)
+
+
+def test_dilation_can_be_left_out():
+    settings = {"pretrained": False, "output_stride": 16, "channels": 8, "shape_channels": 8}
+    for family in ("tf_efficientnet_lite0", "resnet18"):
+        net = GSCNN(3, family, dilation=False, **settings).eval()
+        assert net.backbone.strides[-1] == 16
+        assert {max(m.dilation) for m in net.backbone.modules() if isinstance(m, torch.nn.Conv2d)} == {1}
+        assert net.backbone(torch.rand(1, 3, 64, 96))[-1].shape[-2:] == (4, 6)
+        assert net.state_dict().keys() == GSCNN(3, family, **settings).state_dict().keys()
 
 
 def test_channels_and_rates_follow_the_backbone():

@@ -99,8 +99,7 @@ def _weights_of(module: torch.nn.Module, checkpoint: str) -> Iterator[None]:
     Swapping weights, rather than building a second task from the checkpoint, never asks for pretrained weights again.
     """
     own = {key: value.clone() for key, value in module.state_dict().items()}
-    # This run wrote the file itself, so it may hold whatever callbacks and hyperparameters it needs.
-    module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"])
+    module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
     try:
         yield
     finally:

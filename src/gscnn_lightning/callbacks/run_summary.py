@@ -71,11 +71,15 @@ class RunSummary(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
+        checkpoint = trainer.checkpoint_callback
+        if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_score is None:
+            self._best = None  # resumed in a new folder, ModelCheckpoint starts its choice afresh
         self._fit_start, self._epochs_done, self._fit_running = time.monotonic(), 0, True
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting images."""
         self._epoch_start, self._images, self._validation_seconds = time.monotonic(), 0, 0.0
+        self._loss_sum: Tensor | float = 0.0
         self._latest = None
 
     def on_train_batch_end(
@@ -86,8 +90,12 @@ class RunSummary(pl.Callback):
         batch: Mapping[str, Tensor],
         batch_idx: int,
     ) -> None:
-        """Count images."""
+        """Count images and add up their losses, without waiting for the device."""
         self._images += len(batch["image"]) * trainer.world_size
+        if isinstance(outputs, Mapping):
+            # Lightning has divided the loss for the accumulation of gradients.
+            weight = len(batch["image"]) * trainer.world_size * trainer.accumulate_grad_batches
+            self._loss_sum = self._loss_sum + outputs["loss"].detach() * weight
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock of training speed."""
@@ -132,8 +140,8 @@ class RunSummary(pl.Callback):
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs
         counted = epochs is not None and epochs > 0
         parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}" if counted else f"epoch {epoch}"]
-        if "train/loss" in trainer.callback_metrics:
-            parts.append(f"loss {float(trainer.callback_metrics['train/loss']):.3f}")
+        # The mean over the epoch; of several processes the first one's.
+        parts.append(f"loss {float(self._loss_sum) / max(self._images, 1):.3f}")
         parts += _mean_scores(self._latest["means"]) if self._latest is not None else []
         speed = self._images / max(now - self._epoch_start - self._validation_seconds, 1e-9)
         parts.append(f"{speed:.{1 if speed < 100 else 0}f} img/s")

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from gscnn_lightning.data.boundaries import label_boundaries
 from gscnn_lightning.data.classes import IGNORE_INDEX, ClassTable
 from gscnn_lightning.data.samplers import EvalSampler, TrainSampler
-from gscnn_lightning.errors import DataError
+from gscnn_lightning.errors import DataError, SettingError
 
 Split = Literal["train", "val", "test", "predict"]
 Sample = dict[str, Any]
@@ -142,7 +142,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         sizes = {"batch_size": batch_size, "val_batch_size": val_batch_size, "samples_per_epoch": samples_per_epoch}
         for name, value in sizes.items():
             if value is not None and value < 1:
-                raise ValueError(f"{name} must be 1 or more, got {value}")
+                raise SettingError(f"{name} must be 1 or more, got {value}")
         self.num_classes = len(classes)
         self.class_names = classes.names
         self.class_colors = classes.colors

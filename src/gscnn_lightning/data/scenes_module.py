@@ -5,6 +5,7 @@ from typing import Any
 from gscnn_lightning.data.base import SegmentationDataModule, Split
 from gscnn_lightning.data.classes import CITYSCAPES
 from gscnn_lightning.data.scenes import ScenesDataset
+from gscnn_lightning.errors import SettingError
 
 # Far apart, so that the validation scenes stay the same whatever the number of training scenes.
 _START = {"train": 0, "val": 1_000_000, "test": 2_000_000}
@@ -36,7 +37,9 @@ class ScenesDataModule(SegmentationDataModule):
     ) -> None:
         super().__init__(CITYSCAPES, **kwargs)
         if min(train_samples, val_samples) < 1:
-            raise ValueError(f"train_samples and val_samples must be 1 or more, got {train_samples} and {val_samples}")
+            raise SettingError(
+                f"train_samples and val_samples must be 1 or more, got {train_samples} and {val_samples}"
+            )
         self.train_samples = train_samples
         self.val_samples = val_samples
         self.size = size

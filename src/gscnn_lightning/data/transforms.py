@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gscnn_lightning.data.classes import IGNORE_INDEX
+from gscnn_lightning.errors import SettingError
 
 Array = npt.NDArray[Any]
 
@@ -43,9 +44,9 @@ def training_transform(
     """
     for name, probability in (("class_uniform", class_uniform), ("flip", flip), ("blur", blur)):
         if not 0 <= probability <= 1:
-            raise ValueError(f"{name} is a probability between 0 and 1, got {probability}")
+            raise SettingError(f"{name} is a probability between 0 and 1, got {probability}")
     if not 0 <= color_jitter < 1:
-        raise ValueError(f"color_jitter must be at least 0 and below 1, got {color_jitter}")
+        raise SettingError(f"color_jitter must be at least 0 and below 1, got {color_jitter}")
     steps: list[A.BasicTransform] = []
     if crop_size is not None:
         steps.append(RandomScaleCrop(crop_size, scale, class_uniform))
@@ -85,9 +86,9 @@ class RandomScaleCrop(A.DualTransform):
     ) -> None:
         super().__init__(p=1.0)
         if len(size) != 2 or min(size) < 1:
-            raise ValueError(f"crop size must be a height and a width of 1 or more, got {size}")
+            raise SettingError(f"crop size must be a height and a width of 1 or more, got {size}")
         if not 0 < scale[0] <= scale[1]:
-            raise ValueError(f"scale must be a range of positive factors such as (0.5, 2.0), got {scale}")
+            raise SettingError(f"scale must be a range of positive factors such as (0.5, 2.0), got {scale}")
         self.size = tuple(size)
         self.scale = tuple(scale)
         self.class_uniform = class_uniform

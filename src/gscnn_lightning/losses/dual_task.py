@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from gscnn_lightning.errors import SettingError
 from gscnn_lightning.losses.image_weighted_ce import Variant, image_weighted_cross_entropy
 from gscnn_lightning.losses.masking import check_labels, full_precision
 
@@ -32,7 +33,8 @@ def triangle_filter(x: Tensor, radius: int = 4) -> Tensor:
         (B, C, H, W).
     """
     rows, cols = (_triangle_matrix(x.shape[dim], radius, x) for dim in (2, 3))
-    return rows @ (x @ cols)
+    with torch.autocast(x.device.type, enabled=False):  # it would take these products in half precision
+        return rows @ (x @ cols)
 
 
 def _triangle_matrix(n: int, radius: int, like: Tensor) -> Tensor:
@@ -160,7 +162,7 @@ class DualTaskLoss(nn.Module):
     def __init__(self, ignore_index: int = 255, tau: float = 1.0, radius: int = 4, hard: bool = False) -> None:
         super().__init__()
         if tau <= 0:
-            raise ValueError(f"tau is {tau}: the Gumbel softmax needs a temperature above 0 (1 in the paper)")
+            raise SettingError(f"tau is {tau}: the Gumbel softmax needs a temperature above 0 (1 in the paper)")
         self.ignore_index = ignore_index
         self.tau = tau
         self.radius = radius

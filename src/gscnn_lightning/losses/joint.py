@@ -2,17 +2,19 @@
 
 from torch import Tensor, nn
 
+from gscnn_lightning.errors import SettingError
 from gscnn_lightning.losses.boundary_bce import boundary_bce
 from gscnn_lightning.losses.dual_task import DualTaskLoss, boundary_attention_loss
 from gscnn_lightning.losses.image_weighted_ce import image_weighted_cross_entropy
+from gscnn_lightning.losses.masking import full_precision
 from gscnn_lightning.models.gscnn import GSCNNOutput
 
 
 class GSCNNLoss(nn.Module):
     """L = l1 * L_boundary + l2 * L_seg + l3 * L_reg + l4 * L_att.
 
-    The weights are the paper's lambda_1 to lambda_4 as plain numbers: what is written is what is multiplied. A term
-    with weight 0 is not computed; a network without a shape stream is trained on the segmentation term alone.
+    The weights are the paper's lambda_1 to lambda_4 as plain numbers: what is written is what is multiplied. A term of
+    the shape stream with weight 0 is not computed; a network without one is trained on the segmentation term alone.
 
     Args:
         num_classes: number of classes K.
@@ -51,7 +53,7 @@ class GSCNNLoss(nn.Module):
         }
         for name, weight in self.weights.items():
             if weight < 0:
-                raise ValueError(
+                raise SettingError(
                     f"the weight of the {name} loss is {weight}: use 0 to switch it off, or a positive number"
                 )
         self.ignore_index = ignore_index
@@ -77,7 +79,7 @@ class GSCNNLoss(nn.Module):
         """
         logits, boundary_logits, _ = output
         if logits.shape[1] != self.num_classes:
-            raise ValueError(
+            raise SettingError(
                 f"the network gives {logits.shape[1]} classes, but the loss was built for {self.num_classes}"
             )
         weights = self.weights
@@ -92,6 +94,10 @@ class GSCNNLoss(nn.Module):
                 terms["regularizer"] = weights["regularizer"] * self.dual_task(logits, labels, gumbel_noise)
             if weights["attention"]:
                 terms["attention"] = weights["attention"] * boundary_attention_loss(
-                    logits, labels, boundary_logits.sigmoid(), self.boundary_threshold, self.ignore_index
+                    logits,
+                    labels,
+                    full_precision(boundary_logits).sigmoid(),
+                    self.boundary_threshold,
+                    self.ignore_index,
                 )
         return {**terms, "loss": sum(terms.values(), start=logits.new_zeros(()))}

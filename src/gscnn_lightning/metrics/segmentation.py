@@ -34,7 +34,7 @@ class SegmentationScores(MulticlassConfusionMatrix):
         Returns:
             "iou" (K,) float64, NaN for a class in neither; "miou" and "accuracy" scalars, NaN without pixels.
         """
-        counts = super().compute().double()
+        counts = super().compute().cpu().double()  # Apple's MPS has no float64
         hit = counts.diagonal()
         union = counts.sum(dim=0) + counts.sum(dim=1) - hit
         iou = hit / union  # 0 / 0 gives the NaN that marks an absent class

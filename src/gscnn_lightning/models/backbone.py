@@ -35,6 +35,8 @@ class Backbone(nn.Module):
         name: timm model name.
         pretrained: start from ImageNet weights, of an installed package (`gscnn_lightning.weights`) or else from timm.
         weights: local weight file, used instead of any other.
+        dilation: False reaches ``output_stride`` by leaving out strides alone. Kernels then see less far, but dilated
+            depthwise convolutions are several times slower on CPUs.
         output_stride: wanted stride of the last map, 8, 16 or 32. Backbones that cannot dilate keep their own strides.
 
     Attributes:
@@ -52,13 +54,20 @@ class Backbone(nn.Module):
     std: Tensor
 
     def __init__(
-        self, name: str, pretrained: bool = True, output_stride: int = 8, weights: str | Path | None = None
+        self,
+        name: str,
+        pretrained: bool = True,
+        output_stride: int = 8,
+        weights: str | Path | None = None,
+        dilation: bool = True,
     ) -> None:
         super().__init__()
         if output_stride not in (8, 16, 32):
             raise BackboneError(f"output_stride {output_stride} is not possible: use 8, 16 or 32")
         self.name = name
         self.encoder = _create_features(name, pretrained, output_stride, weights)
+        if not dilation:
+            _remove_dilation(self.encoder)
         self.channels_last = getattr(self.encoder, "output_fmt", None) == "NHWC"
         info: Any = self.encoder.feature_info
         self.channels: list[int] = list(info.channels())
@@ -165,6 +174,15 @@ def _create_features(name: str, pretrained: bool, output_stride: int, weights: s
         f"backbone {name!r} cannot return feature maps: timm refuses features_only for it. "
         f"Use one such as {', '.join(SUGGESTIONS)}"
     )
+
+
+def _remove_dilation(model: nn.Module) -> None:
+    """Set every dilation to 1 and the padding to what keeps the size then."""
+    for conv in model.modules():
+        if isinstance(conv, nn.Conv2d) and max(conv.dilation) > 1:
+            if not isinstance(conv.padding, str) and any(conv.padding):
+                conv.padding = tuple((k - 1) // 2 for k in conv.kernel_size)
+            conv.dilation = (1,) * len(conv.dilation)
 
 
 def _is_download_error(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gscnn_lightning.errors import SettingError
 from gscnn_lightning.models.aspp import BoundaryASPP
 from gscnn_lightning.models.backbone import Backbone
 from gscnn_lightning.models.image_gradient import GradientKind, ImageGradient
@@ -35,6 +36,7 @@ class GSCNN(nn.Module):
         pretrained: start from ImageNet weights, of an installed package or from timm.
         backbone_weights: local file with weights of the backbone, used instead.
         output_stride: stride of the last map, 8, 16 or 32; backbones that cannot dilate keep their own.
+        dilation: False reaches the output stride without dilated convolutions, which are slow on CPUs if depthwise.
         shape_stream: False gives the matched control: DeepLabv3+ on the same backbone.
         image_gradient: what the fusion sees beside the boundary map: "canny", "sobel", "none" or "release".
         shape_channels: width of the shape stream's first block, halved after each of the three; 64 in the paper.
@@ -56,6 +58,7 @@ class GSCNN(nn.Module):
         pretrained: bool = True,
         backbone_weights: str | None = None,
         output_stride: Literal[8, 16, 32] = 8,
+        dilation: bool = True,
         shape_stream: bool = True,
         image_gradient: GradientKind = "canny",
         shape_channels: int = 64,
@@ -66,9 +69,9 @@ class GSCNN(nn.Module):
     ) -> None:
         super().__init__()
         if num_classes < 2:
-            raise ValueError(f"num_classes is {num_classes}: segmentation needs at least 2 classes")
+            raise SettingError(f"num_classes is {num_classes}: segmentation needs at least 2 classes")
         self.num_classes = num_classes
-        self.backbone = Backbone(backbone, pretrained, output_stride, backbone_weights)
+        self.backbone = Backbone(backbone, pretrained, output_stride, backbone_weights, dilation)
         widths, strides = self.backbone.channels, self.backbone.strides
         rates = (12, 24, 36) if strides[-1] <= 8 else (6, 12, 18)
         self.aspp = BoundaryASPP(widths[-1], channels, rates, shape_stream, norm)
@@ -89,18 +92,15 @@ class GSCNN(nn.Module):
         self.backbone.freeze(freeze_stages, used)
         self._initialise()
 
-    def forward(
-        self, image: Tensor, gradient: Tensor | None = None, output_size: tuple[int, int] | None = None
-    ) -> GSCNNOutput:
+    def forward(self, image: Tensor, gradient: Tensor | None = None) -> GSCNNOutput:
         """Segment a batch of images.
 
         Args:
             image: (B, 3, H, W) RGB, float in [0, 1] or uint8, any size of at least 32 pixels a side.
             gradient: (B, 1, H, W) replaces the computed image gradient.
-            output_size: (height, width) of the logits; the input size by default.
 
         Returns:
-            Logits at output size and the attention maps; the same type in training and evaluation.
+            Logits at input size and the attention maps; the same type in training and evaluation.
 
         Raises:
             ValueError: the image has not the shape (B, 3, H, W) or is smaller than 32 pixels.
@@ -108,7 +108,7 @@ class GSCNN(nn.Module):
         _check_image(image)
         if not image.is_floating_point():
             image = image.to(self.backbone.mean.dtype) / 255
-        size = output_size or (image.shape[-2], image.shape[-1])
+        size = (image.shape[-2], image.shape[-1])
         maps = self.backbone(image)
         boundary_logits, attention, gates = self._boundary(image, gradient, maps)
         # The 48-channel skip comes first, the upsampled ASPP after it: the order of the released weights.
@@ -135,12 +135,15 @@ class GSCNN(nn.Module):
         return logits, self.boundary_fusion(evidence).sigmoid(), gates
 
     def _initialise(self) -> None:
-        """He initialisation of every convolution outside the backbone."""
+        """Variance-keeping convolutions outside the backbone; logits near zero, so that no loss begins high."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and not name.startswith("backbone."):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        nn.init.normal_(self.decoder.get_parameter("2.weight"), std=0.01)
+        if self.shape_stream is not None:
+            nn.init.normal_(self.shape_stream.boundary.weight, std=0.01)
 
 
 def _check_image(image: Tensor) -> None:

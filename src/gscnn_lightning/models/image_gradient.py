@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gscnn_lightning.errors import SettingError
+
 GradientKind = Literal["canny", "sobel", "none", "release"]
 
 _TAN_22 = 13573  # tan(22.5 degrees) in 15-bit fixed point, the sector test of OpenCV's Canny
@@ -32,7 +34,7 @@ class ImageGradient(nn.Module):
     def __init__(self, kind: GradientKind = "canny", mean: Tensor | None = None, std: Tensor | None = None) -> None:
         super().__init__()
         if kind not in get_args(GradientKind):
-            raise ValueError(f"image_gradient {kind!r} is not known: use one of {', '.join(get_args(GradientKind))}")
+            raise SettingError(f"image_gradient {kind!r} is not known: use one of {', '.join(get_args(GradientKind))}")
         self.kind = kind
         zeros = torch.zeros(1, 3, 1, 1)
         self.register_buffer("mean", (zeros if mean is None else mean).clone(), persistent=False)

@@ -5,6 +5,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gscnn_lightning.errors import SettingError
+
 Norm = Literal["batch", "group"]
 
 
@@ -33,7 +35,7 @@ def make_norm(norm: Norm, channels: int) -> nn.Module:
     if norm == "group":
         groups = next(g for g in (16, 8, 4, 2, 1) if channels % g == 0 and (channels >= 4 * g or g == 1))
         return nn.GroupNorm(groups, channels)
-    raise ValueError(f"norm {norm!r} is not known: use 'batch' or 'group'")
+    raise SettingError(f"norm {norm!r} is not known: use 'batch' or 'group'")
 
 
 def conv_norm(

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gscnn_lightning.errors import SettingError
 from gscnn_lightning.models.layers import Norm, conv_norm, make_norm, resize_like
 
 
@@ -82,9 +83,11 @@ class ShapeStream(nn.Module):
     ) -> None:
         super().__init__()
         if channels < 8 or channels % 8:
-            raise ValueError(f"shape_channels {channels} cannot be halved three times: use a multiple of 8, such as 64")
+            raise SettingError(
+                f"shape_channels {channels} cannot be halved three times: use a multiple of 8, such as 64"
+            )
         if len(gating_channels) != 3:
-            raise ValueError(f"the shape stream has three gates, but {len(gating_channels)} gating maps were given")
+            raise SettingError(f"the shape stream has three gates, but {len(gating_channels)} gating maps were given")
         widths = [channels >> t for t in range(4)]
         # The paper's trunk has 64 channels in its first map; other backbones are brought to the width by a 1x1.
         self.stem = nn.Identity() if in_channels == channels else conv_norm(in_channels, channels, 1, norm=norm)
