@@ -36,11 +36,11 @@ class GSCNNTask(pl.LightningModule):
         ignore_index: label of void pixels.
         backbone: timm model name of the regular stream.
         pretrained: start from ImageNet weights, of an installed package or from timm.
-        backbone_weights: local file with weights of the backbone, used instead.
         output_stride: stride of the last map, 8, 16 or 32.
-        dilation: False reaches the output stride without dilated convolutions, which are slow on CPUs if depthwise.
         shape_stream: False trains the matched control, DeepLabv3+ on the same backbone.
         image_gradient: "canny", "sobel", "none" or "release".
+        backbone_weights: local file with weights of the backbone, used instead.
+        dilation: False reaches the output stride without dilated convolutions, which are slow on CPUs if depthwise.
         shape_channels: width of the shape stream's first block.
         channels: width of the ASPP branches and of the decoder.
         skip_channels: width of the decoder's skip connection.
@@ -68,11 +68,11 @@ class GSCNNTask(pl.LightningModule):
         ignore_index: int = 255,
         backbone: str = "resnet50",
         pretrained: bool = True,
-        backbone_weights: str | None = None,
         output_stride: Literal[8, 16, 32] = 8,
-        dilation: bool = True,
         shape_stream: bool = True,
         image_gradient: GradientKind = "canny",
+        backbone_weights: str | None = None,
+        dilation: bool = True,
         shape_channels: int = 64,
         channels: int = 256,
         skip_channels: int = 48,

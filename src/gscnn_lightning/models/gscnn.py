@@ -34,11 +34,11 @@ class GSCNN(nn.Module):
         num_classes: number of classes K.
         backbone: timm model name of the regular stream.
         pretrained: start from ImageNet weights, of an installed package or from timm.
-        backbone_weights: local file with weights of the backbone, used instead.
         output_stride: stride of the last map, 8, 16 or 32; backbones that cannot dilate keep their own.
-        dilation: False reaches the output stride without dilated convolutions, which are slow on CPUs if depthwise.
         shape_stream: False gives the matched control: DeepLabv3+ on the same backbone.
         image_gradient: what the fusion sees beside the boundary map: "canny", "sobel", "none" or "release".
+        backbone_weights: local file with weights of the backbone, used instead.
+        dilation: False reaches the output stride without dilated convolutions, which are slow on CPUs if depthwise.
         shape_channels: width of the shape stream's first block, halved after each of the three; 64 in the paper.
         channels: width of the ASPP branches and of the decoder; 256 in the paper.
         skip_channels: width of the decoder's skip connection; 48 in the paper.
@@ -56,11 +56,11 @@ class GSCNN(nn.Module):
         num_classes: int,
         backbone: str = "resnet50",
         pretrained: bool = True,
-        backbone_weights: str | None = None,
         output_stride: Literal[8, 16, 32] = 8,
-        dilation: bool = True,
         shape_stream: bool = True,
         image_gradient: GradientKind = "canny",
+        backbone_weights: str | None = None,
+        dilation: bool = True,
         shape_channels: int = 64,
         channels: int = 256,
         skip_channels: int = 48,
@@ -135,13 +135,12 @@ class GSCNN(nn.Module):
         return logits, self.boundary_fusion(evidence).sigmoid(), gates
 
     def _initialise(self) -> None:
-        """Variance-keeping convolutions outside the backbone; logits near zero, so that no loss begins high."""
+        """He initialisation outside the backbone; boundary logits near 0, or their large weight would start too high."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and not name.startswith("backbone."):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        nn.init.normal_(self.decoder.get_parameter("2.weight"), std=0.01)
         if self.shape_stream is not None:
             nn.init.normal_(self.shape_stream.boundary.weight, std=0.01)
 
