@@ -135,7 +135,7 @@ class GSCNN(nn.Module):
         return logits, self.boundary_fusion(evidence).sigmoid(), gates
 
     def _initialise(self) -> None:
-        """He initialisation outside the backbone; boundary logits near 0, or their large weight would start too high."""
+        """He initialisation outside the backbone; boundary logits near 0, as their loss has a large weight."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and not name.startswith("backbone."):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
