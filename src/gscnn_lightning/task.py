@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.losses import GSCNNLoss, image_weighted_cross_entropy
+from gscnn_lightning.losses.image_weighted_ce import Variant
 from gscnn_lightning.metrics import BoundaryFScore, SegmentationScores
 from gscnn_lightning.models import GSCNN, GSCNNOutput
 from gscnn_lightning.models.image_gradient import GradientKind
@@ -50,7 +51,8 @@ class GSCNNTask(pl.LightningModule):
         segmentation_weight: lambda_2, weight of the segmentation loss.
         regularizer_weight: lambda_3, weight of the dual task regularizer.
         attention_weight: lambda_4, weight of the cross-entropy on confident boundary pixels.
-        tau: temperature of the Gumbel softmax in the regularizer.
+        loss_variant: "paper", or "release" for the losses that the published checkpoint was trained with.
+        tau: temperature of the Gumbel softmax in the regularizer; by default 1 ("paper") or 0.5 ("release").
         loss_stride: train on every n-th pixel of either axis; 2 costs a quarter of the losses' time. The smoothing of
             the regularizer then reaches n times as far in the image.
         optimizer: class path and arguments of the optimizer, SGD as in the paper by default.
@@ -82,7 +84,8 @@ class GSCNNTask(pl.LightningModule):
         segmentation_weight: float = 1.0,
         regularizer_weight: float = 1.0,
         attention_weight: float = 1.0,
-        tau: float = 1.0,
+        loss_variant: Variant = "paper",
+        tau: float | None = None,
         loss_stride: int = 1,
         optimizer: dict[str, Any] | None = None,
         backbone_lr_scale: float = 1.0,
@@ -135,6 +138,7 @@ class GSCNNTask(pl.LightningModule):
             segmentation=h.segmentation_weight,
             regularizer=h.regularizer_weight,
             attention=h.attention_weight,
+            variant=h.loss_variant,
             ignore_index=h.ignore_index,
             tau=h.tau,
         )

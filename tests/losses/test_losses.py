@@ -113,6 +113,23 @@ def test_release_variants_equal_the_published_ones(name, reference):
     torch.testing.assert_close(torch.autograd.grad(edge, e)[0], a["train/grad_edge"], rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("name", RELEASE_CASES)
+def test_release_dual_and_joint_loss_equal_the_published_ones(name, reference):
+    a = {k.removeprefix(f"{name}/"): torch.as_tensor(v) for k, v in reference("losses.npz").items() if name in k}
+    z, y, noise = a["seg_logits"].clone().requires_grad_(), a["labels"], a["gumbel_noise"]
+    for tau in (0.5, 1.0):
+        dual = dual_task_loss(z, y, tau=tau, noise=noise, variant="release")
+        assert dual.item() == pytest.approx(a[f"dual/released_tau{tau}"].item(), rel=1e-5)
+        gradient = torch.autograd.grad(dual, z)[0]
+        torch.testing.assert_close(gradient, a[f"dual/released_tau{tau}_grad"], rtol=1e-4, atol=1e-7)
+    e = a["edge_in"].clone().requires_grad_()
+    terms = GSCNNLoss(19, variant="release")(GSCNNOutput(z, e.logit(), ()), y, a["edge_target"], noise)
+    assert terms["loss"].item() == pytest.approx(a["train/total"].item(), rel=1e-5)
+    by_logits, by_edge = torch.autograd.grad(terms["loss"], (z, e))
+    torch.testing.assert_close(by_logits, a["train/grad_total_seg"], rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(by_edge, a["train/grad_total_edge"], rtol=1e-4, atol=1e-7)
+
+
 def test_gradients_are_right(case):
     small = {k: v[:, ..., :6, :7].contiguous() for k, v in case.items()}
     z, labels, noise = small["logits"].requires_grad_(), small["labels"], small["noise"]

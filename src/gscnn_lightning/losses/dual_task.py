@@ -93,10 +93,11 @@ def dual_task_loss(
     logits: Tensor,
     labels: Tensor,
     ignore_index: int = 255,
-    tau: float = 1.0,
+    tau: float | None = None,
     radius: int = 4,
     hard: bool = False,
     noise: Tensor | None = None,
+    variant: Variant = "paper",
 ) -> Tensor:
     """L_reg->: the L1 difference between predicted and true boundary potential over p+ (eq. 6).
 
@@ -107,13 +108,15 @@ def dual_task_loss(
         logits: (B, K, H, W) float.
         labels: (B, H, W) integer, 0 to K - 1 or ``ignore_index``.
         ignore_index: label of void pixels; they contribute nothing, neither themselves nor through the smoothing.
-        tau: temperature of the Gumbel softmax, above 0; 1 in the paper.
+        tau: temperature of the Gumbel softmax, above 0; by default 1, as in the paper, and 0.5 for "release".
         radius: radius of the smoothing filter, in pixels.
         hard: straight-through: one-hot forward, gradient of the soft sample (the paper's reading of argmax).
         noise: (B, K, H, W) Gumbel noise instead of a random draw; zeros make the loss deterministic.
+        variant: "paper", or "release": neither smoothing nor differences, every pixel counts, void as class 0, as the
+            published checkpoint was trained; ``radius`` and ``hard`` are not used then.
 
     Returns:
-        Scalar, at least 0; 0 with zero gradient if there is no boundary.
+        Scalar, at least 0; "paper": 0 with zero gradient if there is no boundary.
 
     Raises:
         ValueError: the shapes do not belong together.
@@ -121,14 +124,24 @@ def dual_task_loss(
     labels = check_labels(logits, labels)
     logits = full_precision(logits)
     noise = gumbel_noise(logits) if noise is None else noise
-    soft = ((logits + noise.to(logits.dtype)) / tau).softmax(dim=1)
+    valid = (labels != ignore_index).unsqueeze(1)
+    if variant == "release":
+        soft = ((logits.where(valid, 0) + noise.to(logits.dtype)) / (tau or 0.5)).softmax(dim=1)
+        truth = one_hot(labels.where(valid[:, 0], 0), soft)
+        return (_released_potential(soft) - _released_potential(truth)).abs().mean()
+    soft = ((logits + noise.to(logits.dtype)) / (tau or 1.0)).softmax(dim=1)
     if hard:
         soft = one_hot(soft.argmax(dim=1), soft) - soft.detach() + soft
-    valid = (labels != ignore_index).unsqueeze(1)
     predicted = boundary_potential(soft, valid, radius)
     true = boundary_potential(one_hot(labels, soft), valid, radius)
     positive = ((predicted > NON_ZERO) | (true > NON_ZERO)) & valid
     return ((predicted - true).abs() * positive).sum() / positive.sum().clamp(min=1)
+
+
+def _released_potential(x: Tensor) -> Tensor:
+    """What the published program compares in place of the potential: the maps themselves, over their maximum."""
+    magnitude = (2 * x.square() + 1e-6).sqrt()
+    return magnitude / magnitude.max()
 
 
 def boundary_attention_loss(
@@ -159,15 +172,23 @@ def boundary_attention_loss(
 class DualTaskLoss(nn.Module):
     """Module form of :func:`dual_task_loss`, with the same arguments."""
 
-    def __init__(self, ignore_index: int = 255, tau: float = 1.0, radius: int = 4, hard: bool = False) -> None:
+    def __init__(
+        self,
+        ignore_index: int = 255,
+        tau: float | None = None,
+        radius: int = 4,
+        hard: bool = False,
+        variant: Variant = "paper",
+    ) -> None:
         super().__init__()
-        if tau <= 0:
+        if tau is not None and tau <= 0:
             raise SettingError(f"tau is {tau}: the Gumbel softmax needs a temperature above 0 (1 in the paper)")
         self.ignore_index = ignore_index
         self.tau = tau
         self.radius = radius
         self.hard = hard
+        self.variant = variant
 
     def forward(self, logits: Tensor, labels: Tensor, noise: Tensor | None = None) -> Tensor:
         """Scalar loss of (B, K, H, W) logits and (B, H, W) labels; ``noise`` replaces the random draw."""
-        return dual_task_loss(logits, labels, self.ignore_index, self.tau, self.radius, self.hard, noise)
+        return dual_task_loss(logits, labels, self.ignore_index, self.tau, self.radius, self.hard, noise, self.variant)

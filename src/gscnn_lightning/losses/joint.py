@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.losses.boundary_bce import boundary_bce
 from gscnn_lightning.losses.dual_task import DualTaskLoss, boundary_attention_loss
-from gscnn_lightning.losses.image_weighted_ce import image_weighted_cross_entropy
+from gscnn_lightning.losses.image_weighted_ce import Variant, image_weighted_cross_entropy
 from gscnn_lightning.losses.masking import full_precision
 from gscnn_lightning.models.gscnn import GSCNNOutput
 
@@ -22,9 +22,10 @@ class GSCNNLoss(nn.Module):
         segmentation: weight of the segmentation loss, at least 0.
         regularizer: weight of the dual task regularizer, at least 0.
         attention: weight of the cross-entropy on confident boundary pixels, at least 0.
+        variant: "paper", or "release" for the losses that the published checkpoint was trained with.
         ignore_index: label of void pixels.
         boundary_threshold: boundary probability above which a pixel enters the attention term.
-        tau: temperature of the Gumbel softmax.
+        tau: temperature of the Gumbel softmax; by default 1 ("paper") or 0.5 ("release").
         hard: straight-through Gumbel softmax.
 
     Raises:
@@ -38,9 +39,10 @@ class GSCNNLoss(nn.Module):
         segmentation: float = 1.0,
         regularizer: float = 1.0,
         attention: float = 1.0,
+        variant: Variant = "paper",
         ignore_index: int = 255,
         boundary_threshold: float = 0.8,
-        tau: float = 1.0,
+        tau: float | None = None,
         hard: bool = False,
     ) -> None:
         super().__init__()
@@ -58,7 +60,8 @@ class GSCNNLoss(nn.Module):
                 )
         self.ignore_index = ignore_index
         self.boundary_threshold = boundary_threshold
-        self.dual_task = DualTaskLoss(ignore_index, tau, hard=hard)
+        self.variant = variant
+        self.dual_task = DualTaskLoss(ignore_index, tau, hard=hard, variant=variant)
 
     def forward(
         self, output: GSCNNOutput, labels: Tensor, boundaries: Tensor, gumbel_noise: Tensor | None = None
@@ -84,20 +87,20 @@ class GSCNNLoss(nn.Module):
             )
         weights = self.weights
         terms = {
-            "segmentation": weights["segmentation"] * image_weighted_cross_entropy(logits, labels, self.ignore_index)
+            "segmentation": weights["segmentation"]
+            * image_weighted_cross_entropy(logits, labels, self.ignore_index, self.variant)
         }
         if boundary_logits is not None:
             if weights["boundary"]:
-                void = labels == self.ignore_index
-                terms["boundary"] = weights["boundary"] * boundary_bce(boundary_logits, boundaries, void)
+                # The published program knows no void here but what the boundary map itself leaves out.
+                void = labels == self.ignore_index if self.variant == "paper" else None
+                boundary = boundary_bce(boundary_logits, boundaries, void, self.variant)
+                terms["boundary"] = weights["boundary"] * boundary
             if weights["regularizer"]:
                 terms["regularizer"] = weights["regularizer"] * self.dual_task(logits, labels, gumbel_noise)
             if weights["attention"]:
+                prob = full_precision(boundary_logits).sigmoid()
                 terms["attention"] = weights["attention"] * boundary_attention_loss(
-                    logits,
-                    labels,
-                    full_precision(boundary_logits).sigmoid(),
-                    self.boundary_threshold,
-                    self.ignore_index,
+                    logits, labels, prob, self.boundary_threshold, self.ignore_index, self.variant
                 )
         return {**terms, "loss": sum(terms.values(), start=logits.new_zeros(()))}
