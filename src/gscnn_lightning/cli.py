@@ -7,11 +7,12 @@ import json
 import re
 import sys
 import warnings
+from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -41,6 +42,10 @@ examples:
   gscnn-fit fit --help                               every setting
 With --ckpt_path, the model's settings are those in the checkpoint.
 """
+
+
+class _HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Help that keeps the lines of the examples."""
 
 
 class _Parser(LightningArgumentParser):
@@ -94,7 +99,7 @@ class GSCNNCLI(LightningCLI):
                 # Forced, so that a config which lists callbacks of its own does not lose the reports.
                 "callbacks": [LearningCurves(), ContactSheet(), RunSummary(), PredictionWriter()],
             },
-            parser_kwargs={"description": DESCRIPTION},
+            parser_kwargs={"description": DESCRIPTION, "formatter_class": _HelpFormatter},
             auto_configure_optimizers=False,
             args=args,
         )
