@@ -97,7 +97,7 @@ class GSCNNCLI(LightningCLI):
                     "init_args": {"save_dir": "runs", "name": "default"},
                 },
                 # Forced, so that a config which lists callbacks of its own does not lose the reports.
-                "callbacks": [LearningCurves(), ContactSheet(), RunSummary(), PredictionWriter()],
+                "callbacks": [_last_checkpoint(), LearningCurves(), ContactSheet(), RunSummary(), PredictionWriter()],
             },
             parser_kwargs={"description": DESCRIPTION, "formatter_class": _HelpFormatter},
             auto_configure_optimizers=False,
@@ -113,7 +113,6 @@ class GSCNNCLI(LightningCLI):
                 "checkpoint.monitor": "val/miou",
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best",
-                "checkpoint.save_last": True,
                 "checkpoint.auto_insert_metric_name": False,
                 "checkpoint.enable_version_counter": False,
             }
@@ -132,6 +131,13 @@ class GSCNNCLI(LightningCLI):
     def before_predict(self) -> None:
         """The pictures are written batch by batch; keeping all of them would fill the memory."""
         self.config_init["predict"]["return_predictions"] = False
+
+
+def _last_checkpoint() -> ModelCheckpoint:
+    """Writes last.ckpt after every epoch; the monitored callback's own ``save_last`` does so only with a new best."""
+    return ModelCheckpoint(
+        filename="last", enable_version_counter=False, auto_insert_metric_name=False, save_on_train_epoch_end=True
+    )
 
 
 def _plain(optimizer: Namespace) -> dict[str, Any]:

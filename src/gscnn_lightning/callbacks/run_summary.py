@@ -240,10 +240,11 @@ def _files(trainer: pl.Trainer, directory: Path | None, stage: str) -> list[tupl
     found: list[tuple[str, Path]] = []
     if directory is not None:
         found += [(label, directory / name) for label, name in (*_FILES, ("scores", f"scores_{stage}.json"))]
-    checkpoint = trainer.checkpoint_callback
-    if trainer.state.fn == TrainerFn.FITTING and isinstance(checkpoint, ModelCheckpoint):
-        paths = (("best checkpoint", checkpoint.best_model_path), ("last checkpoint", checkpoint.last_model_path))
-        found += [(label, Path(path)) for label, path in paths if path]
+    for checkpoint in trainer.checkpoint_callbacks if trainer.state.fn == TrainerFn.FITTING else ():
+        if isinstance(checkpoint, ModelCheckpoint):
+            own = "best checkpoint" if checkpoint.monitor else "last checkpoint"
+            paths = ((own, checkpoint.best_model_path), ("last checkpoint", checkpoint.last_model_path))
+            found += [(label, Path(path)) for label, path in paths if path]
     return [(label, _relative(path)) for label, path in found if path.exists()]
 
 

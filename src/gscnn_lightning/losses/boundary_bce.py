@@ -28,6 +28,7 @@ def boundary_bce(
         ValueError: the shapes do not belong together.
 
     Example:
+        >>> import torch
         >>> logits = torch.tensor([0.0, 0.0, 0.0, 0.0]).reshape(1, 1, 2, 2)
         >>> round(boundary_bce(logits, torch.tensor([[[1, 0], [0, 0]]])).item(), 4)  # 2 * 3/16 * log 2
         0.2599
