@@ -29,7 +29,7 @@ fit: $(VENV)/.run  ## train Gated-SCNN on drawn street scenes (about 6 minutes o
 test: $(VENV)/.dev  ## the test suite without its slow part
 	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
 
-test-all: $(VENV)/.dev  ## the whole test suite, trainings on real frames included (about half an hour)
+test-all: $(VENV)/.dev  ## the whole test suite, trainings on real frames included
 	$(BIN)/python -m pytest -q $(ARGS)
 
 notebooks: $(VENV)/.dev  ## run every notebook with a real kernel

@@ -1,7 +1,6 @@
 """The ``gscnn-fit`` command: LightningCLI with the task fixed and the data module chosen by class path."""
 
 import difflib
-import importlib
 import inspect
 import json
 import re
@@ -18,6 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from torch.optim import Optimizer
 
+from gscnn_lightning import data as data_modules  # also makes short names such as `--data CamVidDataModule` known
 from gscnn_lightning.callbacks import ContactSheet, LearningCurves, PredictionWriter, RunSummary
 from gscnn_lightning.errors import GSCNNError, WeightsError
 from gscnn_lightning.task import SGD, GSCNNTask
@@ -66,7 +66,7 @@ class _Parser(LightningArgumentParser):
 def _suggestion(message: str, parser: ArgumentParser) -> str:
     """The settings that are spelt most like the unknown ones in a message."""
     known = {option[2:] for option in parser._option_string_actions if "." in option}
-    data: Any = importlib.import_module("gscnn_lightning.data")
+    data: Any = data_modules
     for module in (getattr(data, name) for name in data.__all__):
         if isinstance(module, type) and issubclass(module, LightningDataModule):
             known |= {f"data.{parameter}" for parameter in inspect.signature(module).parameters}

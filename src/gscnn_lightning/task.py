@@ -53,7 +53,7 @@ class GSCNNTask(pl.LightningModule):
         attention_weight: lambda_4, weight of the cross-entropy on confident boundary pixels.
         loss_variant: "paper", or "release" for the losses that the published checkpoint was trained with.
         tau: temperature of the Gumbel softmax in the regularizer; by default 1 ("paper") or 0.5 ("release").
-        loss_stride: train on every n-th pixel of either axis; 2 costs a quarter of the losses' time. The smoothing of
+        loss_stride: train on every n-th pixel of either axis; 2 leaves a quarter of the pixels. The smoothing of
             the regularizer then reaches n times as far in the image.
         optimizer: class path and arguments of the optimizer, SGD as in the paper by default.
         backbone_lr_scale: learning rate of the backbone as a multiple of the others'.
