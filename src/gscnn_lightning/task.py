@@ -153,20 +153,15 @@ class GSCNNTask(pl.LightningModule):
             # A Lightning submodule may not be called "val" if the trainer is to find its own attributes.
             self.metrics[f"{stage}_metrics"] = nn.ModuleDict({"scores": scores, "boundary": boundary})
 
-    def forward(self, image: Tensor) -> GSCNNOutput:
-        """Logits at input size of images (B, 3, H, W), uint8 or float in [0, 1]."""
-        return self.network(self._layout(image))
+    def forward(self, image: Tensor, stride: int = 1) -> GSCNNOutput:
+        """Logits at every n-th pixel of images (B, 3, H, W), uint8 or float in [0, 1]."""
+        return self.network(self._layout(image), stride=stride)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Joint loss of one batch; logs every term."""
         stride = self.settings.loss_stride
         labels, boundaries = batch["mask"][:, ::stride, ::stride], batch["boundary"][..., ::stride, ::stride]
-        seg_logits, boundary_logits, gates = self(batch["image"])
-        # Every n-th pixel of the full-size logits: a smaller resize would look between the pixels that have labels.
-        seg_logits = seg_logits[..., ::stride, ::stride]
-        boundary_logits = None if boundary_logits is None else boundary_logits[..., ::stride, ::stride]
-        output = GSCNNOutput(seg_logits, boundary_logits, gates)
-        terms = self.loss(output, labels, boundaries)
+        terms = self.loss(self(batch["image"], stride), labels, boundaries)
         total = terms.pop("loss")
         batch_size = len(labels)
         # Not in the progress bar, which would wait for the device after every batch.

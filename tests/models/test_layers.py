@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from gscnn_lightning.models import BoundaryASPP, GatedConv2d, ShapeStream
-from gscnn_lightning.models.layers import BatchNorm2d, make_norm
+from gscnn_lightning.models.layers import BatchNorm2d, make_norm, resize, resize_strided
 from gscnn_lightning.models.shape_stream import ResidualBlock
 
 ASPP = {"features": "branches", "img_conv": "pool", "edge_conv": "boundary"}
@@ -153,3 +153,12 @@ def test_unknown_norm_and_widths_are_named():
         ShapeStream(16, (8, 8))
     with pytest.raises(ValueError, match="boundary_attention is missing"):
         BoundaryASPP(8, 8)(torch.randn(2, 8, 4, 4))
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize(("small", "size", "stride"), [((7, 9), (26, 35), 2), ((6, 8), (46, 60), 3), ((5, 5), (5, 5), 2)])
+def test_strided_resize_is_every_nth_pixel_of_the_whole(small, size, stride, align_corners):
+    x = torch.randn(2, 3, *small)
+    whole = resize(x, size, align_corners)
+    torch.testing.assert_close(resize_strided(x, size, stride, align_corners), whole[..., ::stride, ::stride])
+    torch.testing.assert_close(resize_strided(x, size, 1, align_corners), whole)

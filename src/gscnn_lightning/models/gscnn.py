@@ -9,7 +9,7 @@ from gscnn_lightning.errors import SettingError
 from gscnn_lightning.models.aspp import BoundaryASPP
 from gscnn_lightning.models.backbone import Backbone
 from gscnn_lightning.models.image_gradient import GradientKind, ImageGradient
-from gscnn_lightning.models.layers import Norm, conv_norm, resize, resize_like
+from gscnn_lightning.models.layers import Norm, conv_norm, resize_like, resize_strided
 from gscnn_lightning.models.shape_stream import ShapeStream
 
 
@@ -92,12 +92,13 @@ class GSCNN(nn.Module):
         self.backbone.freeze(freeze_stages, used)
         self._initialise()
 
-    def forward(self, image: Tensor, gradient: Tensor | None = None) -> GSCNNOutput:
+    def forward(self, image: Tensor, gradient: Tensor | None = None, stride: int = 1) -> GSCNNOutput:
         """Segment a batch of images.
 
         Args:
             image: (B, 3, H, W) RGB, float in [0, 1] or uint8, any size of at least 32 pixels a side.
             gradient: (B, 1, H, W) replaces the computed image gradient.
+            stride: give the logits at every n-th pixel of either axis only, for losses that need no more.
 
         Returns:
             Logits at input size and the attention maps; the same type in training and evaluation.
@@ -115,9 +116,9 @@ class GSCNN(nn.Module):
         fused = self.aspp_project(self.aspp(maps[-1], attention))
         skip = self.skip_project(maps[self.backbone.skip_index])
         seg_logits = self.decoder(torch.cat([skip, resize_like(fused, skip)], dim=1))
-        seg_logits = resize(seg_logits, size, align_corners=False)
+        seg_logits = resize_strided(seg_logits, size, stride, align_corners=False)
         if boundary_logits is not None:
-            boundary_logits = resize(boundary_logits, size)
+            boundary_logits = resize_strided(boundary_logits, size, stride)
         return GSCNNOutput(seg_logits, boundary_logits, gates)
 
     def _boundary(

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -52,6 +53,38 @@ def resize(x: Tensor, size: tuple[int, int], align_corners: bool = True) -> Tens
     if x.shape[-2:] == size:
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
+
+
+def resize_strided(x: Tensor, size: tuple[int, int], stride: int, align_corners: bool = True) -> Tensor:
+    """Every n-th row and column of :func:`resize`, without computing the others.
+
+    Args:
+        x: (B, C, h, w) float.
+        size: height and width (H, W) of the whole result.
+        stride: n; the first row and column are taken.
+        align_corners: as in :func:`torch.nn.functional.interpolate`.
+
+    Returns:
+        (B, C, ceil(H / n), ceil(W / n)).
+    """
+    if stride == 1:
+        return resize(x, size, align_corners)
+    rows, cols = (
+        _interpolation_matrix(x.shape[dim], size[dim - 2], stride, align_corners, x) for dim in (2, 3)
+    )
+    with torch.autocast(x.device.type, enabled=False):  # it would round the weights
+        return rows @ x @ cols.T
+
+
+def _interpolation_matrix(n: int, size: int, stride: int, align_corners: bool, like: Tensor) -> Tensor:
+    """Linear interpolation of n values at every ``stride``-th of ``size`` positions, as a matrix."""
+    position = torch.arange(0, size, stride, device=like.device, dtype=torch.float32)
+    if align_corners:
+        position = position * ((n - 1) / max(size - 1, 1))
+    else:
+        position = ((position + 0.5) * (n / size) - 0.5).clamp(min=0, max=n - 1)
+    distance = (position[:, None] - torch.arange(n, device=like.device)).abs()
+    return (1 - distance).clamp(min=0).to(like.dtype)
 
 
 def resize_like(x: Tensor, other: Tensor) -> Tensor:
