@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import json
+import logging
 import re
 import sys
 import warnings
@@ -12,13 +13,20 @@ from typing import Any, NoReturn
 
 import torch
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
-from pytorch_lightning import LightningDataModule
+from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import ProgressBar as AnyProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from torch.optim import Optimizer
 
 from gscnn_lightning import data as data_modules  # also makes short names such as `--data CamVidDataModule` known
-from gscnn_lightning.callbacks import ContactSheet, LearningCurves, PredictionWriter, RunSummary
+from gscnn_lightning.callbacks import (
+    ContactSheet,
+    LearningCurves,
+    PredictionWriter,
+    ProgressBar,
+    RunSummary,
+)
 from gscnn_lightning.errors import GSCNNError, WeightsError
 from gscnn_lightning.task import SGD, GSCNNTask
 
@@ -30,6 +38,7 @@ _EXPECTED_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\)",
     r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen stages are meant to be
 )
+_EXPECTED_MESSAGES = re.compile(r"💡|TPU available|`Trainer.fit` stopped")
 
 DESCRIPTION = """Train and evaluate Gated-SCNN. Without a subcommand it fits.
 
@@ -128,6 +137,16 @@ class GSCNNCLI(LightningCLI):
         super().parse_arguments(parser, args)
         check_checkpoint(self.config[self.config["subcommand"]].get("ckpt_path"))
 
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
+        """The trainer, with our progress bar unless bars are off or the config lists another one."""
+        trainer = self._get(self.config_init, "trainer")
+        given = trainer["callbacks"] or []
+        callbacks = given if isinstance(given, list) else [given]
+        if trainer["enable_progress_bar"] is not False and not any(isinstance(c, AnyProgressBar) for c in callbacks):
+            callbacks = [*callbacks, ProgressBar()]
+        trainer["callbacks"] = callbacks
+        return super().instantiate_trainer(**kwargs)
+
     def before_predict(self) -> None:
         """The pictures are written batch by batch; keeping all of them would fill the memory."""
         self.config_init["predict"]["return_predictions"] = False
@@ -154,6 +173,11 @@ def default_precision() -> str:
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     return "bf16-mixed" if has_amx() else "32-true"
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a message of Lightning tells something about this very run."""
+    return not _EXPECTED_MESSAGES.search(record.getMessage())
 
 
 def check_checkpoint(path: str | None) -> None:
@@ -193,6 +217,7 @@ def main(args: list[str] | None = None) -> None:
         sys.argv[1:] = given  # Lightning starts the other processes of a distributed run from these
     for message in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message)
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_news)
     try:
         GSCNNCLI(None if args is None else given)
     except GSCNNError as error:

@@ -241,10 +241,9 @@ class GSCNNTask(pl.LightningModule):
         logged = {"miou": result["miou"], "accuracy": result["accuracy"]}
         logged.update({name: value.nanmean() for name, value in per_class.items() if name != "iou"})
         logged.update({f"iou_{n.replace(' ', '_')}": v for n, v in zip(self.class_names, result["iou"], strict=True)})
-        shown = {"miou", *self.boundary_names[-1:]}
         for name, value in logged.items():
             # Every process holds the same value after compute(), so there is nothing to average.
-            self.log(f"{stage}/{name}", value.float().to(self.device), prog_bar=name in shown, rank_zero_only=False)
+            self.log(f"{stage}/{name}", value.float().to(self.device), prog_bar=name == "miou", rank_zero_only=False)
         scores.reset()
         boundary.reset()
 
