@@ -156,7 +156,9 @@ def test_unknown_norm_and_widths_are_named():
 
 
 @pytest.mark.parametrize("align_corners", [True, False])
-@pytest.mark.parametrize(("small", "size", "stride"), [((7, 9), (26, 35), 2), ((6, 8), (46, 60), 3), ((5, 5), (5, 5), 2)])
+@pytest.mark.parametrize(
+    ("small", "size", "stride"), [((7, 9), (26, 35), 2), ((6, 8), (46, 60), 3), ((5, 5), (5, 5), 2)]
+)
 def test_strided_resize_is_every_nth_pixel_of_the_whole(small, size, stride, align_corners):
     x = torch.randn(2, 3, *small)
     whole = resize(x, size, align_corners)

@@ -69,9 +69,7 @@ def resize_strided(x: Tensor, size: tuple[int, int], stride: int, align_corners:
     """
     if stride == 1:
         return resize(x, size, align_corners)
-    rows, cols = (
-        _interpolation_matrix(x.shape[dim], size[dim - 2], stride, align_corners, x) for dim in (2, 3)
-    )
+    rows, cols = (_interpolation_matrix(x.shape[dim], size[dim - 2], stride, align_corners, x) for dim in (2, 3))
     with torch.autocast(x.device.type, enabled=False):  # it would round the weights
         return rows @ x @ cols.T
 
