@@ -61,6 +61,9 @@ class GSCNNTask(pl.LightningModule):
         warmup_steps: steps of linear warm-up.
         boundary_tolerances: distances of the boundary F-score in pixels, or fractions of the diagonal below 1.
         channels_last: keep weights and images in the memory format that CPUs and tensor cores prefer.
+        grad_checkpointing: compute activations again in the backward pass instead of keeping them: about a third more
+            time, much less memory.
+        freeze_norm: batch normalisation of the backbone keeps its pretrained statistics, for small batches.
     """
 
     def __init__(
@@ -93,6 +96,8 @@ class GSCNNTask(pl.LightningModule):
         warmup_steps: int = 0,
         boundary_tolerances: Sequence[float] = (3, 5, 9, 12),
         channels_last: bool = True,
+        grad_checkpointing: bool = False,
+        freeze_norm: bool = False,
     ) -> None:
         super().__init__()
         if loss_stride < 1:
@@ -125,6 +130,8 @@ class GSCNNTask(pl.LightningModule):
             skip_channels=h.skip_channels,
             freeze_stages=h.freeze_stages,
             norm=h.norm,
+            grad_checkpointing=h.grad_checkpointing,
+            freeze_norm=h.freeze_norm,
         )
         if h.channels_last:
             self.network = self.network.to(memory_format=torch.channels_last)

@@ -52,8 +52,8 @@ def read_backbone_weights(path: str | Path, backbone: str) -> dict[str, Tensor]:
     """Weights of a classification backbone under timm's names, every one of them checked against the model.
 
     Args:
-        path: file saved by torch, bare or inside "state_dict" or "model", with or without a "module." prefix, named as
-            timm does or as EfficientNet-PyTorch does.
+        path: file as `read_state_dict` takes it, named as timm does, as EfficientNet-PyTorch does, or as the
+            published ImageNet trunk of Gated-SCNN is ("wider_resnet38_a2").
         backbone: timm model name.
 
     Returns:
@@ -62,15 +62,20 @@ def read_backbone_weights(path: str | Path, backbone: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: the file cannot be read, or names or shapes do not fit; the message names the first offenders.
     """
-    state = _read(Path(path))
+    from gscnn_lightning.models.wider_resnet import released_name  # makes timm know it; the models import this module
+
+    state = read_state_dict(path)
     with torch.device("meta"):
         model = timm.create_model(backbone, pretrained=False)
     if any(key.startswith("_conv_stem.") for key in state):
         state = rename_efficientnet(state, model)
+    if "mod1.conv1.weight" in state and backbone.split(".")[0] == "wider_resnet38_a2":
+        own_names = {released_name(name): name for name in model.state_dict()}
+        state = {own_names.get(key, key): value for key, value in state.items()}
     classifier = model.default_cfg["classifier"]
     wanted = {k: v for k, v in model.state_dict().items() if not k.startswith(f"{classifier}.")}
     given = {k: v for k, v in state.items() if not k.startswith(f"{classifier}.")}
-    _check_fit(given, wanted, path, backbone)
+    check_fit(given, wanted, path, f"backbone {backbone!r}")
     return given
 
 
@@ -98,30 +103,73 @@ def rename_efficientnet(state: Mapping[str, Tensor], model: torch.nn.Module) -> 
     return renamed
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+class _Discarded:
+    """Stands in for the numbers of NumPy that training programs store beside the weights; never NumPy itself."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __setstate__(self, _: object) -> None: ...
+
+
+_NUMPY_NUMBERS: list[Any] = [
+    (_Discarded, name) for name in ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")
+]
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Tensors by name of a file saved by torch; nothing in the file is executed (``weights_only``).
+
+    Args:
+        path: a mapping of names to tensors, bare or as the entry "state_dict" or "model" of a training snapshot, with
+            or without a "module." in front of every name, in torch's old or new format.
+
+    Raises:
+        WeightsError: there is no such file, it cannot be read, or it holds something else.
+    """
+    path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"weight file {path} does not exist: check backbone_weights")
+        raise WeightsError(f"weight file {path} does not exist: check the path")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMPY_NUMBERS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        foreign = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it holds Python objects, {foreign[1]} first" if foreign else type(error).__name__
         raise WeightsError(
-            f"weight file {path} cannot be read ({type(error).__name__}): it must be a state dict saved by torch.save"
+            f"weight file {path} cannot be read ({reason}): it must be a state dict saved by torch.save"
         ) from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()
+    ):
         raise WeightsError(f"weight file {path} holds no mapping of names to tensors: save the model's state_dict()")
     return {key.removeprefix("module."): value for key, value in content.items()}
 
 
-def _check_fit(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: str | Path, backbone: str) -> None:
-    # Files from before PyTorch 0.4.1 have no batch counters; nothing here depends on them.
+def check_fit(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: str | Path, what: str) -> None:
+    """Raise unless names and shapes agree. Batch counters, which files from before PyTorch 0.4.1 lack, may be missing.
+
+    Args:
+        given: tensors of the file.
+        wanted: tensors of the model, under the same names.
+        path: the file, for the message.
+        what: the model, for the message.
+
+    Raises:
+        WeightsError: with the numbers of names missing, unexpected and of another shape, and the first three of each.
+    """
+    # Nothing here depends on the batch counters.
     missing = [k for k in wanted if k not in given and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in given if k not in wanted]
-    shapes = [k for k in given if k in wanted and given[k].shape != wanted[k].shape]
+    shapes = [
+        f"{k} {tuple(given[k].shape)} instead of {tuple(wanted[k].shape)}"
+        for k in given
+        if k in wanted and given[k].shape != wanted[k].shape
+    ]
     if missing or unexpected or shapes:
         raise WeightsError(
-            f"weight file {path} does not fit backbone {backbone!r}: {len(missing)} names missing {missing[:3]}, "
+            f"weight file {path} does not fit {what}: {len(missing)} names missing {missing[:3]}, "
             f"{len(unexpected)} unexpected {unexpected[:3]}, {len(shapes)} of another shape {shapes[:3]}"
         )

@@ -1,10 +1,14 @@
-"""Networks: plain ``nn.Module`` classes, usable without Lightning."""
+"""Networks: plain ``nn.Module`` classes, usable without Lightning.
+
+Importing this package makes timm know ``wider_resnet38_a2``.
+"""
 
 from gscnn_lightning.models.aspp import BoundaryASPP
 from gscnn_lightning.models.backbone import Backbone
 from gscnn_lightning.models.gscnn import GSCNN, GSCNNOutput
 from gscnn_lightning.models.image_gradient import ImageGradient, canny, sobel
 from gscnn_lightning.models.shape_stream import GatedConv2d, ShapeStream
+from gscnn_lightning.models.wider_resnet import WiderResNet
 
 __all__ = [
     "GSCNN",
@@ -14,6 +18,7 @@ __all__ = [
     "GatedConv2d",
     "ImageGradient",
     "ShapeStream",
+    "WiderResNet",
     "canny",
     "sobel",
 ]

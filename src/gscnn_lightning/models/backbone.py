@@ -38,12 +38,18 @@ class Backbone(nn.Module):
         dilation: False reaches ``output_stride`` by leaving out strides alone. Kernels then see less far, but dilated
             depthwise convolutions are several times slower on CPUs.
         output_stride: wanted stride of the last map, 8, 16 or 32. Backbones that cannot dilate keep their own strides.
+        freeze_norm: batch normalisation keeps its running statistics, in training too; its scales and shifts are
+            trained. For batches too small to have statistics of their own.
 
     Attributes:
         channels: channels of every map, the earliest first.
         strides: stride of every map with respect to the image.
-        skip_index: the map that the decoder reads (stride 4, or the closest that there is).
-        gate_indices: the three maps that the gates of the shape stream read.
+        skip_index: the map that the decoder reads: stride 4, or the closest that there is.
+        gate_indices: the three maps that the gates of the shape stream read: the second, the third and the last.
+
+    Where the first map is at full resolution, as in WideResNet-38, the second is only half a step away from it: the
+    decoder then reads stride 2, and the gates the third, the fourth and the last map, which have the strides that the
+    gates read elsewhere.
 
     Raises:
         BackboneError: the name is unknown to timm, or the model has no usable pyramid of maps.
@@ -60,11 +66,13 @@ class Backbone(nn.Module):
         output_stride: int = 8,
         weights: str | Path | None = None,
         dilation: bool = True,
+        freeze_norm: bool = False,
     ) -> None:
         super().__init__()
         if output_stride not in (8, 16, 32):
             raise BackboneError(f"output_stride {output_stride} is not possible: use 8, 16 or 32")
         self.name = name
+        self.freeze_norm = freeze_norm
         self.encoder = _create_features(name, pretrained, output_stride, weights)
         if not dilation:
             _remove_dilation(self.encoder)
@@ -73,8 +81,10 @@ class Backbone(nn.Module):
         self.channels: list[int] = list(info.channels())
         self.strides: list[int] = list(info.reduction())
         self._check_pyramid()
-        self.skip_index = min(range(len(self.strides)), key=lambda i: abs(self.strides[i] - 4))
-        self.gate_indices = (1, 2, len(self.strides) - 1)
+        full_resolution = self.strides[0] == 1
+        skip_stride, first_gate = (2, 2) if full_resolution else (4, 1)
+        self.skip_index = min(range(len(self.strides)), key=lambda i: abs(self.strides[i] - skip_stride))
+        self.gate_indices = (first_gate, first_gate + 1, len(self.strides) - 1)
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)
         self.register_buffer("mean", torch.tensor(config.mean if config else (0.485, 0.456, 0.406)).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(config.std if config else (0.229, 0.224, 0.225)).view(1, 3, 1, 1))
@@ -113,6 +123,28 @@ class Backbone(nn.Module):
             parameter.requires_grad_(name in trained)
         self.train()
 
+    def set_grad_checkpointing(self) -> None:
+        """Compute activations again in the backward pass instead of keeping them.
+
+        Batch normalisation in training then sees every batch twice, so that its running statistics move almost twice as
+        fast; gradients are the same.
+
+        Raises:
+            BackboneError: the timm model does not offer it.
+        """
+        # timm's feature wrappers have the switch themselves, or hold the model that has it.
+        inner: Any = getattr(self.encoder, "model", None)
+        switch = getattr(self.encoder, "set_grad_checkpointing", getattr(inner, "set_grad_checkpointing", None))
+        try:
+            if switch is None:
+                raise AssertionError("it has no set_grad_checkpointing")
+            switch(True)
+        except (AssertionError, NotImplementedError) as error:
+            raise BackboneError(
+                f"backbone {self.name!r} cannot checkpoint its activations: {str(error) or 'timm does not offer it'}. "
+                "Set grad_checkpointing to false, or use a backbone such as resnet50 or wider_resnet38_a2"
+            ) from error
+
     def _dependencies(self) -> list[set[str]]:
         """Names of the parameters that every map depends on; autograd knows in any family, module names do not tell."""
         names, parameters = zip(*self.encoder.named_parameters(), strict=True)
@@ -129,16 +161,17 @@ class Backbone(nn.Module):
         """Training mode for all but the frozen normalisation layers."""
         super().train(mode)
         for module in self.modules():
-            own = list(module.parameters(recurse=False))
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and own and not any(p.requires_grad for p in own):
-                module.eval()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                own = list(module.parameters(recurse=False))
+                if self.freeze_norm or (own and not any(p.requires_grad for p in own)):
+                    module.eval()
         return self
 
     def _check_pyramid(self) -> None:
-        if len(self.channels) < 3 or self.strides[0] > 4:
+        if len(self.channels) < 3 + (self.strides[0] == 1) or self.strides[0] > 4:
             raise BackboneError(
                 f"backbone {self.name!r} cannot be the regular stream: its maps have strides {self.strides}, but the "
-                "shape stream needs a first map at stride 4 or finer and at least three maps. "
+                "shape stream needs a first map at stride 4 or finer and at least three maps (four from stride 1 on). "
                 f"Use a hierarchical backbone such as {', '.join(SUGGESTIONS)}"
             )
 
@@ -149,6 +182,12 @@ def _create_features(name: str, pretrained: bool, output_stride: int, weights: s
         close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=4) or list(SUGGESTIONS)
         raise BackboneError(f"unknown backbone {name!r}: timm has no such model. Did you mean {', '.join(close)}?")
     local = weights or (installed_weights(name) if pretrained else None)
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if pretrained and not local and not (config and config.has_weights):
+        raise WeightsError(
+            f"there are no pretrained weights of {name!r} to fetch: give a local file (--model.backbone_weights FILE) "
+            "or start from random weights (--model.pretrained false)"
+        )
     source: dict[str, Any] = {"pretrained": pretrained or local is not None}
     if local:
         # Their fit has been checked; timm would warn of the layers behind the last map, which no pyramid has.

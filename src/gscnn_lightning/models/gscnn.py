@@ -44,6 +44,9 @@ class GSCNN(nn.Module):
         skip_channels: width of the decoder's skip connection; 48 in the paper.
         freeze_stages: number of backbone maps, from the earliest, whose layers keep weights and statistics.
         norm: normalisation of everything but the backbone: "batch" or "group".
+        grad_checkpointing: compute the activations of backbone and shape stream again in the backward pass, which
+            costs a second forward pass, instead of keeping them.
+        freeze_norm: batch normalisation of the backbone keeps its running statistics, in training too.
 
     Raises:
         BackboneError: the backbone is unknown or cannot serve.
@@ -66,12 +69,14 @@ class GSCNN(nn.Module):
         skip_channels: int = 48,
         freeze_stages: int = 0,
         norm: Norm = "batch",
+        grad_checkpointing: bool = False,
+        freeze_norm: bool = False,
     ) -> None:
         super().__init__()
         if num_classes < 2:
             raise SettingError(f"num_classes is {num_classes}: segmentation needs at least 2 classes")
         self.num_classes = num_classes
-        self.backbone = Backbone(backbone, pretrained, output_stride, backbone_weights, dilation)
+        self.backbone = Backbone(backbone, pretrained, output_stride, backbone_weights, dilation, freeze_norm)
         widths, strides = self.backbone.channels, self.backbone.strides
         rates = (12, 24, 36) if strides[-1] <= 8 else (6, 12, 18)
         self.aspp = BoundaryASPP(widths[-1], channels, rates, shape_stream, norm)
@@ -90,6 +95,10 @@ class GSCNN(nn.Module):
             self.boundary_fusion = nn.Conv2d(2, 1, 1, bias=False)
         used = {self.backbone.skip_index, len(widths) - 1, *((0, *self.backbone.gate_indices) if shape_stream else ())}
         self.backbone.freeze(freeze_stages, used)
+        if grad_checkpointing:
+            self.backbone.set_grad_checkpointing()
+            if self.shape_stream is not None:
+                self.shape_stream.grad_checkpointing = True
         self._initialise()
 
     def forward(self, image: Tensor, gradient: Tensor | None = None, stride: int = 1) -> GSCNNOutput:

@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.models.layers import Norm, conv_norm, make_norm, resize_like
@@ -74,6 +75,9 @@ class ShapeStream(nn.Module):
         channels: width of the first residual block; it halves after each (64 -> 32 -> 16 -> 8 in the paper).
         norm: "batch" or "group".
 
+    Attributes:
+        grad_checkpointing: compute activations again in the backward pass instead of keeping them; False at first.
+
     Raises:
         ValueError: ``channels`` is not a multiple of 8, or there are not three gating maps.
     """
@@ -88,6 +92,7 @@ class ShapeStream(nn.Module):
             )
         if len(gating_channels) != 3:
             raise SettingError(f"the shape stream has three gates, but {len(gating_channels)} gating maps were given")
+        self.grad_checkpointing = False
         widths = [channels >> t for t in range(4)]
         # The paper's trunk has 64 channels in its first map; other backbones are brought to the width by a 1x1.
         self.stem = nn.Identity() if in_channels == channels else conv_norm(in_channels, channels, 1, norm=norm)
@@ -109,10 +114,15 @@ class ShapeStream(nn.Module):
         """
         s = self.stem(first_map)
         alphas: list[Tensor] = []
-        for block, reduce, to_gate, gate, regular in zip(
-            self.blocks, self.reduce, self.gating, self.gates, gating_maps, strict=True
-        ):
-            s = reduce(block(s))
-            s, alpha = gate(s, resize_like(to_gate(regular), s))
+        for step, regular in enumerate(gating_maps):
+            if self.grad_checkpointing and self.training:
+                s, alpha = checkpoint(self._step, step, s, regular, use_reentrant=False)
+            else:
+                s, alpha = self._step(step, s, regular)
             alphas.append(alpha)
         return self.boundary(s), tuple(alphas)
+
+    def _step(self, step: int, s: Tensor, regular: Tensor) -> tuple[Tensor, Tensor]:
+        """One of the three rounds of residual block, 1x1 and gate; the gated features and the attention map."""
+        s = self.reduce[step](self.blocks[step](s))
+        return self.gates[step](s, resize_like(self.gating[step](regular), s))
