@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from gscnn_lightning.data.classes import CITYSCAPES
@@ -99,17 +98,17 @@ def load_release_checkpoint(path: str | Path, num_classes: int | None = None) ->
 
 
 def import_release(file: Path, out: Path, num_classes: int | None = None, overwrite: bool = False) -> None:
-    """Convert the published Gated-SCNN checkpoint to one of gscnn-fit.
-
-    Then: gscnn-fit validate --ckpt_path CKPT --data CityscapesDataModule --data.root cityscapes
-
-    The ImageNet weights of WideResNet-38 need no conversion: gscnn-fit takes that file as --model.backbone_weights.
+    """Write the published checkpoint as one of this library, which `gscnn-fit validate --ckpt_path` takes.
 
     Args:
         file: the published checkpoint.
-        out: checkpoint to write.
-        num_classes: another number of classes; the last layer then starts from random weights.
+        out: file to write; it is complete or not there.
+        num_classes: as in `load_release_checkpoint`.
         overwrite: replace an existing file.
+
+    Raises:
+        SettingError: ``out`` exists, or its folder does not.
+        WeightsError: as in `load_release_checkpoint`.
     """
     from gscnn_lightning.task import GSCNNTask
 
@@ -117,13 +116,16 @@ def import_release(file: Path, out: Path, num_classes: int | None = None, overwr
         raise SettingError(f"{out} exists: give another --out, or --overwrite true to replace it")
     if not out.parent.is_dir():
         raise SettingError(f"{out.parent} is no folder: create it, or give another --out")
-    classes = num_classes or NUM_CLASSES
     network = load_release_checkpoint(file, num_classes)
-    names = list(CITYSCAPES.names) if classes == NUM_CLASSES else None
-    task = GSCNNTask(classes, names, pretrained=False, loss_variant="release", **SETTINGS)
+    names = list(CITYSCAPES.names) if network.num_classes == len(CITYSCAPES) else None
+    task = GSCNNTask(network.num_classes, names, pretrained=False, loss_variant="release", **SETTINGS)
     task.network.load_state_dict(network.state_dict())
-    _write(lightning_checkpoint(task), out)
-    Console().print(f"{out}: Gated-SCNN with {classes} classes on WideResNet-38", soft_wrap=True)
+    part = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        torch.save(lightning_checkpoint(task), part)
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def lightning_checkpoint(task: "GSCNNTask") -> dict[str, Any]:
@@ -177,13 +179,3 @@ def _read_release(path: str | Path, num_classes: int | None) -> dict[str, Tensor
         )
     check_fit(given, wanted, path, f"Gated-SCNN with {num_classes or NUM_CLASSES} classes on WideResNet-38")
     return {own[name]: value for name, value in given.items()}
-
-
-def _write(checkpoint: dict[str, Any], out: Path) -> None:
-    """Write a file that is complete or not there."""
-    part = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        torch.save(checkpoint, part)
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)

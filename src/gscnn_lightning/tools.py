@@ -1,7 +1,10 @@
 """The ``gscnn`` command: everything beside training, one function per tool."""
 
+import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from jsonargparse import auto_cli
 from rich.console import Console
@@ -27,16 +30,87 @@ def scenes(out: Path, train: int = 200, val: int = 50, size: tuple[int, int] = (
     Console().print(f"{train} training and {val} validation scenes are in {out}", soft_wrap=True)
 
 
+def import_release(file: Path, out: Path, num_classes: int | None = None, overwrite: bool = False) -> None:
+    """Convert the published Gated-SCNN checkpoint into one of gscnn-fit.
+
+    Then: gscnn-fit validate --ckpt_path OUT --data CityscapesDataModule --data.root cityscapes
+
+    The ImageNet weights of WideResNet-38 need no conversion: gscnn-fit takes that file as --model.backbone_weights.
+
+    Args:
+        file: the published checkpoint; its name may stand alone, as in gscnn import-release FILE --out OUT.
+        out: checkpoint to write.
+        num_classes: if not the 19 of Cityscapes; the last layer then starts from random weights.
+        overwrite: replace an existing file.
+    """
+    from gscnn_lightning.release import import_release
+
+    import_release(file, out, num_classes, overwrite)
+    Console().print(f"{out} is a checkpoint for gscnn-fit and GSCNNTask.load_from_checkpoint", soft_wrap=True)
+
+
+def cost(
+    backbone: str = "resnet50",
+    size: tuple[int, int] = (1024, 2048),
+    num_classes: int = 19,
+    output_stride: Literal[8, 16, 32] = 8,
+    shape_stream: bool = True,
+    shape_channels: int = 64,
+    channels: int = 256,
+    skip_channels: int = 48,
+) -> None:
+    """Print parameters and GFLOPs of trunk, shape stream, ASPP and decoder.
+
+    For example: gscnn cost --backbone wider_resnet38_a2 --size [800,800]
+
+    Args:
+        backbone: timm model name of the regular stream.
+        size: height and width of the image in pixels.
+        num_classes: number of classes.
+        output_stride: stride of the last map, 8, 16 or 32.
+        shape_stream: false for the matched control.
+        shape_channels: width of the shape stream's first block.
+        channels: width of the ASPP branches and of the decoder.
+        skip_channels: width of the decoder's skip connection.
+    """
+    import torch
+
+    from gscnn_lightning.models import GSCNN
+    from gscnn_lightning.models.cost import cost_table, network_cost
+
+    with torch.device("meta"):
+        network = GSCNN(
+            num_classes,
+            backbone,
+            pretrained=False,
+            output_stride=output_stride,
+            shape_stream=shape_stream,
+            shape_channels=shape_channels,
+            channels=channels,
+            skip_channels=skip_channels,
+        )
+    strides = "/".join(map(str, network.backbone.strides))
+    console = Console()
+    table = cost_table(network_cost(network, size))
+    console.print(f"{backbone}, strides {strides}, one image of {size[0]}x{size[1]} pixels", soft_wrap=True)
+    console.print(table)
+
+
+TOOLS: dict[str, Callable[..., None]] = {"scenes": scenes, "import-release": import_release, "cost": cost}
+
+
 def main(args: list[str] | None = None) -> None:
     """Run ``gscnn`` with the arguments of the command line, or those given.
 
     Args:
         args: arguments as on the command line; `sys.argv` by default.
     """
+    given = sys.argv[1:] if args is None else args
+    if len(given) > 1 and given[0] in TOOLS and not given[1].startswith("-"):
+        # A tool's first argument needs no name.
+        given = [given[0], f"--{next(iter(inspect.signature(TOOLS[given[0]]).parameters))}", *given[1:]]
     try:
-        auto_cli(
-            {"scenes": scenes}, args=args, prog="gscnn", description="Tools beside gscnn-fit.", as_positional=False
-        )
+        auto_cli(TOOLS, args=given, prog="gscnn", description="Tools beside gscnn-fit.", as_positional=False)
     except GSCNNError as error:
         sys.stderr.write(f"gscnn: error: {error}\n")
         sys.exit(2)

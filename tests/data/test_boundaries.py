@@ -218,3 +218,28 @@ def test_disc_rows():
 def test_wrong_arguments_are_named(change, error, message):
     with pytest.raises(error, match=message):
         label_boundaries(**{"labels": np.zeros((4, 4), np.uint8), **change})
+
+
+def phantom(shape, radius):
+    """What a pixel at row -2, column -1, which the published distance transform sees, marks within a radius."""
+    row, column = np.ogrid[: shape[0], : shape[1]]
+    return (row + 2) ** 2 + (column + 1) ** 2 <= radius**2
+
+
+def test_released_call_is_the_rule_without_road_and_with_a_phantom_pixel(reference_dir):
+    with np.load(reference_dir / "edges.npz") as file:
+        reference = dict(file)
+    names = [key.removeprefix("label/") for key in reference if key.startswith("label/")]
+    assert len(names) == 10
+    for name in names:
+        labels = reference[f"label/{name}"]
+        for radius in (1, 2, 3):
+            quirk = phantom(labels.shape, radius)
+            assert quirk.sum() == (2 if radius == 3 else 0)
+            # The corrected call: every class counts, the phantom is seen wherever one of the 19 is absent.
+            made = both(labels, radius, void="boundary", frame=True)
+            seen = quirk if len(np.unique(labels[labels < 19])) < 19 else False
+            assert np.array_equal((made | seen)[None], reference[f"corrected/r{radius}/{name}"]), (name, radius)
+            # The released call: class 0 counts as void, and a plane of its own is always empty.
+            without_road = both(np.where(labels == 0, 255, labels), radius, void="boundary", frame=True)
+            assert np.array_equal((without_road | quirk)[None], reference[f"orig/r{radius}/{name}"]), (name, radius)

@@ -5,7 +5,7 @@ import torch
 
 from gscnn_lightning.errors import BackboneError, WeightsError
 from gscnn_lightning.losses import GSCNNLoss
-from gscnn_lightning.models import GSCNN
+from gscnn_lightning.models import GSCNN, Backbone
 
 TINY = {"backbone": "test_resnet", "pretrained": False, "channels": 16, "skip_channels": 8, "shape_channels": 16}
 FAMILIES = [
@@ -153,6 +153,55 @@ def test_frozen_stages_keep_weights_and_statistics(stages):
     assert changed == {"layer1", "layer2", "layer3", "layer4"} - ({"layer1"} if stages == 2 else set())
 
 
+def test_frozen_norm_keeps_the_statistics_of_the_backbone():
+    net = GSCNN(3, "resnet18", pretrained=False, channels=16, skip_channels=8, shape_channels=16, freeze_norm=True)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    net.train()(torch.rand(2, 3, 64, 64)).seg_logits.square().mean().backward()
+    moved = {k.split(".")[0] for k, v in net.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved == {"aspp", "decoder", "shape_stream"}
+    assert net.backbone.encoder.bn1.weight.grad.any()
+    assert not any(m.training for m in net.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d))
+
+
+def saved_bytes(net, image):
+    """Bytes that a forward pass keeps for the backward pass, parameters left out."""
+    own = {p.untyped_storage().data_ptr() for p in net.parameters()}
+    kept = {}
+
+    def keep(x):
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = (storage.nbytes(), x)
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        net(image)
+    return sum(n for n, _ in kept.values())
+
+
+@pytest.mark.parametrize("family", ["resnet18", "tf_efficientnet_lite0", "convnext_tiny", "swin_tiny_patch4_window7_224"])
+def test_checkpointed_activations_give_the_same_gradients(family):
+    nets, image = [], torch.rand(2, 3, 64, 96)
+    for grad_checkpointing in (False, True):
+        torch.manual_seed(0)
+        settings = {"pretrained": False, "channels": 16, "skip_channels": 8, "grad_checkpointing": grad_checkpointing}
+        nets.append(GSCNN(3, family, **settings).train())
+    for net in nets:
+        torch.manual_seed(0)
+        output = net(image)
+        (output.seg_logits.square().mean() + output.boundary_logits.square().mean()).backward()
+    for (name, plain), (_, again) in zip(*(n.named_parameters() for n in nets), strict=True):
+        if plain.requires_grad:
+            torch.testing.assert_close(again.grad, plain.grad, rtol=1e-3, atol=1e-5, msg=name)
+    plain, again = (saved_bytes(net, image) for net in nets)
+    assert again < 0.7 * plain
+
+
+def test_backbone_that_cannot_checkpoint_is_named():
+    with pytest.raises(BackboneError, match=r"'hrnet_w18' cannot checkpoint.*Set grad_checkpointing to false"):
+        GSCNN(3, "hrnet_w18", pretrained=False, grad_checkpointing=True)
+
+
 def test_overfits_two_images():
     torch.manual_seed(0)
     net = GSCNN(3, **TINY)
@@ -189,6 +238,17 @@ def test_channels_and_rates_follow_the_backbone():
     assert net.backbone.strides == [2, 4, 8, 8, 8]
     assert [b[0].dilation[0] for b in net.aspp.branches] == [1, 12, 24, 36]
     assert net.backbone.skip_index == 1
+
+
+def test_full_resolution_maps_shift_what_is_read():
+    with torch.device("meta"):
+        read = {n: Backbone(n, pretrained=False) for n in ("cspdarknet53", "resnet50", "convnext_tiny", "hrnet_w18")}
+    assert {n: (b.strides[b.skip_index], [b.strides[i] for i in b.gate_indices]) for n, b in read.items()} == {
+        "cspdarknet53": (2, [4, 8, 8]),
+        "resnet50": (4, [4, 8, 8]),
+        "convnext_tiny": (4, [8, 8, 8]),
+        "hrnet_w18": (4, [4, 8, 32]),
+    }
 
 
 def test_backbones_that_cannot_serve_are_named_with_some_that_can():

@@ -1,0 +1,120 @@
+"""Every overlay after every base config: what the command line makes of them, and the network that comes of it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from gscnn_lightning import GSCNNTask
+from gscnn_lightning.cli import main
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+BASES = sorted(p.stem for p in CONFIGS.glob("*.yaml"))
+
+
+def parsed(capsys, *names, extra=()):
+    """The configuration that `gscnn-fit --config NAME ...` would run."""
+    files = [word for name in names for word in ("--config", str(CONFIGS / f"{name}.yaml"))]
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *files, *extra, "--print_config"])
+    assert stop.value.code == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def task(config):
+    """The task of a configuration, without memory for its weights."""
+    optimizer = config["optimizer"]
+    with torch.device("meta"):
+        return GSCNNTask(**{**config["model"], "pretrained": False, "optimizer": optimizer})
+
+
+def test_there_are_configs():
+    assert BASES == ["camvid", "cityscapes", "scenes"]
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_ablation_rows_differ_in_what_they_say(base, capsys):
+    rows = {p.stem: parsed(capsys, base, f"ablation/{p.stem}") for p in (CONFIGS / "ablation").glob("*.yaml")}
+    assert set(rows) == {"control", "gated", "gradient", "dual_task"}
+    switches = ("shape_stream", "image_gradient", "boundary_weight", "regularizer_weight", "attention_weight")
+    values = {name: tuple(row["model"][s] for s in switches) for name, row in rows.items()}
+    assert values["control"][0] is False
+    assert values["gated"] == (True, "none", 20.0, 0.0, 0.0)
+    assert values["gradient"] == (True, "canny", 20.0, 0.0, 0.0)
+    assert values["dual_task"] == (True, "canny", 20.0, 1.0, 1.0)
+    for row in rows.values():
+        rest = {**row, "model": {k: v for k, v in row["model"].items() if k not in switches}}
+        first = rows["control"]
+        assert rest == {**first, "model": {k: v for k, v in first["model"].items() if k not in switches}}
+    built = {name: task(row) for name, row in rows.items()}
+    assert built["control"].network.shape_stream is None
+    for name in ("gated", "gradient", "dual_task"):
+        network, loss = built[name].network, built[name].loss
+        assert network.image_gradient.kind == rows[name]["model"]["image_gradient"]
+        assert (loss.weights["regularizer"] > 0) == (loss.weights["attention"] > 0) == (name == "dual_task")
+    trunks = {n: sum(p.numel() for p in t.network.backbone.parameters()) for n, t in built.items()}
+    assert len(set(trunks.values())) == 1
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize(
+    ("backbone", "channels", "strides"),
+    [
+        ("resnet50", [64, 256, 512, 1024, 2048], [2, 4, 8, 8, 8]),
+        ("resnet101", [64, 256, 512, 1024, 2048], [2, 4, 8, 8, 8]),
+        ("wider_resnet38", [64, 128, 256, 512, 4096], [1, 2, 4, 8, 8]),
+    ],
+)
+def test_backbones_make_the_papers_network(base, backbone, channels, strides, capsys):
+    network = task(parsed(capsys, base, f"backbone/{backbone}")).network
+    assert network.backbone.channels == channels
+    assert network.backbone.strides == strides
+    assert [b[0].dilation[0] for b in network.aspp.branches] == [1, 12, 24, 36]
+    assert (network.aspp.out_channels, network.skip_project.out_channels) == (6 * 256, 48)
+    assert network.shape_stream.boundary.in_channels == 8
+    assert max(m.dilation[0] for m in network.backbone.modules() if isinstance(m, torch.nn.Conv2d)) == 4
+    assert all(p.requires_grad for p in network.parameters())
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_recipes_change_the_training_and_not_the_network(base, capsys):
+    plain = parsed(capsys, base)
+    recipes = {p.stem: parsed(capsys, base, f"recipe/{p.stem}") for p in (CONFIGS / "recipe").glob("*.yaml")}
+    assert set(recipes) == {"paper", "release", "one_gpu"}
+    total = {
+        name: r["trainer"]["devices"] * r["trainer"]["accumulate_grad_batches"] * r["data"]["init_args"]["batch_size"]
+        for name, r in recipes.items()
+    }
+    assert total == {"paper": 16, "release": 8, "one_gpu": 16}
+    for recipe in recipes.values():
+        assert recipe["data"]["class_path"] == plain["data"]["class_path"]
+        assert recipe["data"]["init_args"].keys() == plain["data"]["init_args"].keys()
+        assert recipe["model"]["backbone"] == plain["model"]["backbone"]
+    for name, crop, power in (("paper", 800, 0.9), ("release", 720, 1.0)):
+        assert recipes[name]["data"]["init_args"]["crop_size"] == [crop, crop]
+        assert recipes[name]["trainer"]["max_epochs"] == 175
+        assert recipes[name]["model"]["poly_power"] == power
+        assert recipes[name]["model"]["loss_variant"] == name
+        optimizer = recipes[name]["optimizer"]
+        assert optimizer["class_path"] == "torch.optim.SGD"
+        assert [optimizer["init_args"][k] for k in ("lr", "momentum", "weight_decay")] == [0.01, 0.9, 1e-4]
+        assert "TimmSyncBatchNorm" in str(recipes[name]["trainer"]["plugins"])
+    assert task(recipes["release"]).network.image_gradient.kind == "release"
+    assert not recipes["one_gpu"]["trainer"]["plugins"]
+    network = task(recipes["one_gpu"]).network
+    assert network.shape_stream.grad_checkpointing
+    assert network.backbone.freeze_norm
+    assert isinstance(network.decoder[0][1], torch.nn.GroupNorm)
+
+
+def test_overlays_stack(capsys):
+    names = ("cityscapes", "recipe/release", "backbone/wider_resnet38", "ablation/gated", "recipe/one_gpu")
+    config = parsed(capsys, *names, extra=["--model.tau", "0.7"])
+    built = task(config)
+    assert built.network.backbone.name == "wider_resnet38_a2"
+    assert built.network.image_gradient.kind == "none"
+    assert built.loss.variant == "release"
+    assert built.loss.dual_task.tau == 0.7
+    assert config["trainer"]["accumulate_grad_batches"] == 8
+    assert config["data"]["init_args"]["crop_size"] == [720, 720]
