@@ -33,9 +33,8 @@ def test_there_are_configs():
     assert BASES == ["camvid", "cityscapes", "scenes"]
 
 
-@pytest.mark.parametrize("base", BASES)
-def test_ablation_rows_differ_in_what_they_say(base, capsys):
-    rows = {p.stem: parsed(capsys, base, f"ablation/{p.stem}") for p in (CONFIGS / "ablation").glob("*.yaml")}
+def test_ablation_rows_differ_in_what_they_say(capsys):
+    rows = {p.stem: parsed(capsys, "cityscapes", f"ablation/{p.stem}") for p in (CONFIGS / "ablation").glob("*.yaml")}
     assert set(rows) == {"control", "gated", "gradient", "dual_task"}
     switches = ("shape_stream", "image_gradient", "boundary_weight", "regularizer_weight", "attention_weight")
     values = {name: tuple(row["model"][s] for s in switches) for name, row in rows.items()}
@@ -57,13 +56,12 @@ def test_ablation_rows_differ_in_what_they_say(base, capsys):
     assert len(set(trunks.values())) == 1
 
 
-@pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize(
-    ("backbone", "channels", "strides"),
+    ("base", "backbone", "channels", "strides"),
     [
-        ("resnet50", [64, 256, 512, 1024, 2048], [2, 4, 8, 8, 8]),
-        ("resnet101", [64, 256, 512, 1024, 2048], [2, 4, 8, 8, 8]),
-        ("wider_resnet38", [64, 128, 256, 512, 4096], [1, 2, 4, 8, 8]),
+        ("camvid", "resnet50", [64, 256, 512, 1024, 2048], [2, 4, 8, 8, 8]),
+        ("scenes", "resnet101", [64, 256, 512, 1024, 2048], [2, 4, 8, 8, 8]),
+        ("cityscapes", "wider_resnet38", [64, 128, 256, 512, 4096], [1, 2, 4, 8, 8]),
     ],
 )
 def test_backbones_make_the_papers_network(base, backbone, channels, strides, capsys):
@@ -77,10 +75,9 @@ def test_backbones_make_the_papers_network(base, backbone, channels, strides, ca
     assert all(p.requires_grad for p in network.parameters())
 
 
-@pytest.mark.parametrize("base", BASES)
-def test_recipes_change_the_training_and_not_the_network(base, capsys):
-    plain = parsed(capsys, base)
-    recipes = {p.stem: parsed(capsys, base, f"recipe/{p.stem}") for p in (CONFIGS / "recipe").glob("*.yaml")}
+def test_recipes_change_the_training_and_not_the_network(capsys):
+    plain = parsed(capsys, "cityscapes")
+    recipes = {p.stem: parsed(capsys, "cityscapes", f"recipe/{p.stem}") for p in (CONFIGS / "recipe").glob("*.yaml")}
     assert set(recipes) == {"paper", "release", "one_gpu"}
     total = {
         name: r["trainer"]["devices"] * r["trainer"]["accumulate_grad_batches"] * r["data"]["init_args"]["batch_size"]
@@ -108,8 +105,9 @@ def test_recipes_change_the_training_and_not_the_network(base, capsys):
     assert isinstance(network.decoder[0][1], torch.nn.GroupNorm)
 
 
-def test_overlays_stack(capsys):
-    names = ("cityscapes", "recipe/release", "backbone/wider_resnet38", "ablation/gated", "recipe/one_gpu")
+@pytest.mark.parametrize("base", BASES)
+def test_overlays_stack_on_every_base(base, capsys):
+    names = (base, "recipe/release", "backbone/wider_resnet38", "ablation/gated", "recipe/one_gpu")
     config = parsed(capsys, *names, extra=["--model.tau", "0.7"])
     built = task(config)
     assert built.network.backbone.name == "wider_resnet38_a2"
@@ -118,3 +116,11 @@ def test_overlays_stack(capsys):
     assert built.loss.dual_task.tau == 0.7
     assert config["trainer"]["accumulate_grad_batches"] == 8
     assert config["data"]["init_args"]["crop_size"] == [720, 720]
+    assert config["data"]["class_path"].startswith("gscnn_lightning.data.")
+
+
+def test_small_bases_take_the_ablation_rows(capsys):
+    for base, row in (("camvid", "dual_task"), ("scenes", "gradient"), ("scenes", "control")):
+        plain, changed = parsed(capsys, base), parsed(capsys, base, f"ablation/{row}")
+        said = yaml.safe_load((CONFIGS / f"ablation/{row}.yaml").read_text())["model"]
+        assert changed == {**plain, "model": {**plain["model"], **said}}

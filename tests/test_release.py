@@ -13,7 +13,7 @@ from gscnn_lightning import GSCNNTask
 from gscnn_lightning.errors import WeightsError
 from gscnn_lightning.losses import GSCNNLoss
 from gscnn_lightning.models import GSCNN
-from gscnn_lightning.release import SETTINGS, load_release_checkpoint, released_name
+from gscnn_lightning.release import SETTINGS, load_release_checkpoint, read_release_checkpoint, released_name
 from gscnn_lightning.tools import main as tools
 from gscnn_lightning.weights import read_backbone_weights
 
@@ -75,17 +75,26 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("form", [pytest.param(f, marks=[] if f == "snapshot" else pytest.mark.slow) for f in FORMS])
-def test_every_form_of_the_file_loads(form, light, tmp_path):
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_the_file_is_read(form, light, tmp_path):
     path = save(FORMS[form](light), tmp_path / "release.pth", old_format=form in ("prefix", "NumPy score"))
-    net = load_release_checkpoint(path)
+    weights = read_release_checkpoint(path)
+    counters = {n for n in light if n.endswith("num_batches_tracked")} if form == "without counters" else set()
+    assert {released_name(name) for name in weights} == set(light) - {"dsn1.weight", "dsn1.bias"} - counters
+    assert all(torch.equal(value, light[released_name(name)]) for name, value in weights.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["snapshot", "without counters"])
+def test_network_holds_the_weights_of_the_file(form, light, tmp_path):
+    net = load_release_checkpoint(save(FORMS[form](light), tmp_path / "release.pth"))
     assert not net.training
     assert net.image_gradient.kind == "release"
+    assert net.backbone.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
     for name, value in net.state_dict().items():
         if name not in ("backbone.mean", "backbone.std"):
             lost = form == "without counters" and name.endswith("num_batches_tracked")
             assert (value == (0 if lost else light[released_name(name)])).all(), name
-    assert net.backbone.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
 
 
 @pytest.mark.parametrize(
@@ -111,7 +120,7 @@ def test_file_that_does_not_fit_is_refused_with_names_and_shapes(change, message
     state = dict(light)
     change(state)
     with pytest.raises(WeightsError, match=message):
-        load_release_checkpoint(save(snapshot(state), tmp_path / "release.pth"))
+        read_release_checkpoint(save(snapshot(state), tmp_path / "release.pth"))
 
 
 def test_nothing_in_a_file_is_executed(light, tmp_path):
@@ -171,7 +180,7 @@ def test_network_starts_from_the_imagenet_trunk(reference_dir, tmp_path):
     encoder = net.backbone.encoder
     assert (encoder.layer7_0.norm3.bias == light["mod7.block1.convs.bn3.0.bias"]).all()
     assert all(len(p.unique()) == 1 for p in encoder.parameters())
-    with pytest.raises(WeightsError, match="no pretrained weights of 'wider_resnet38_a2'.*--model.backbone_weights"):
+    with pytest.raises(WeightsError, match=r"no pretrained weights of 'wider_resnet38_a2'.*--model.backbone_weights"):
         GSCNN(11, "wider_resnet38_a2")
 
 
@@ -213,9 +222,9 @@ def test_imported_checkpoint_is_one_of_ours(light, tmp_path, capsys, monkeypatch
     assert task.class_names[0] == "road"
     assert set(torch.load("gscnn.ckpt", weights_only=True)["hyper_parameters"]) == set(task.hparams)
     del task
-    data = "--data ScenesDataModule --data.size [64,128] --data.val_samples 1 --data.num_workers 0".split()
-    quiet = "--trainer.accelerator cpu --trainer.precision 32-true --trainer.enable_progress_bar false".split()
-    main(["validate", "--ckpt_path", "gscnn.ckpt", *data, *quiet])
+    data = ["--data", "ScenesDataModule", "--data.size", "[64,128]", "--data.val_samples", "1"]
+    plain = ["--data.num_workers", "0", "--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]
+    main(["validate", "--ckpt_path", "gscnn.ckpt", *data, *plain])
     assert json.loads((tmp_path / "runs/default/version_0/scores_val.json").read_text())["means"]
 
 
@@ -326,8 +335,8 @@ def test_training_step_is_the_published_one(reference, reference_dir, names, tmp
         if isinstance(module, torch.nn.Dropout2d):
             module.p = 0.0
     output = net(a["input"] * STD + MEAN, a["canny"])
-    torch.testing.assert_close(output.seg_logits, a["seg_logits"], rtol=0, atol=1e-3)
-    torch.testing.assert_close(output.boundary_logits.sigmoid(), a["edge"], rtol=0, atol=1e-4)
+    torch.testing.assert_close(output.seg_logits, a["seg_logits"], rtol=0, atol=3e-4)
+    torch.testing.assert_close(output.boundary_logits.sigmoid(), a["edge"], rtol=0, atol=1e-5)
     noise = -torch.log(1e-10 - torch.log(a["gumbel_u"] + 1e-10))
     terms = GSCNNLoss(19, variant="release")(output, a["labels"], a["edge_target"], noise)
     own = {"total": "loss", "seg_loss": "segmentation", "edge_loss": "boundary"}

@@ -23,6 +23,7 @@ from gscnn_lightning import data as data_modules  # also makes short names such 
 from gscnn_lightning.callbacks import (
     ContactSheet,
     LearningCurves,
+    NetworkSummary,
     PredictionWriter,
     ProgressBar,
     RunSummary,
@@ -106,7 +107,14 @@ class GSCNNCLI(LightningCLI):
                     "init_args": {"save_dir": "runs", "name": "default"},
                 },
                 # Forced, so that a config which lists callbacks of its own does not lose the reports.
-                "callbacks": [_last_checkpoint(), LearningCurves(), ContactSheet(), RunSummary(), PredictionWriter()],
+                "callbacks": [
+                    _last_checkpoint(),
+                    NetworkSummary(),
+                    LearningCurves(),
+                    ContactSheet(),
+                    RunSummary(),
+                    PredictionWriter(),
+                ],
             },
             parser_kwargs={"description": DESCRIPTION, "formatter_class": _HelpFormatter},
             auto_configure_optimizers=False,

@@ -74,12 +74,8 @@ def released_name(name: str) -> str:
 def load_release_checkpoint(path: str | Path, num_classes: int | None = None) -> GSCNN:
     """The network of the published Gated-SCNN checkpoint, in eval mode.
 
-    The file is read with ``weights_only``, in every form in which it is about: bare or a training snapshot, with or
-    without "module." in front of the names, with or without batch counters and the never used layer ``dsn1``. Every
-    other name and every shape must fit.
-
     Args:
-        path: the file.
+        path: the file, as `read_release_checkpoint` takes it.
         num_classes: number of classes K. By default the 19 of Cityscapes, which the file must have. If given, and the
             file has others, the last layer is left out: it starts from random weights, and a warning is logged.
 
@@ -89,7 +85,7 @@ def load_release_checkpoint(path: str | Path, num_classes: int | None = None) ->
     Raises:
         WeightsError: the file cannot be read or does not fit; the message names the first names and shapes that do not.
     """
-    weights = _read_release(path, num_classes)
+    weights = read_release_checkpoint(path, num_classes)
     network = GSCNN(num_classes or NUM_CLASSES, pretrained=False, **SETTINGS)
     state = network.state_dict()
     state.update(weights)
@@ -149,8 +145,23 @@ def lightning_checkpoint(task: "GSCNNTask") -> dict[str, Any]:
     return checkpoint
 
 
-def _read_release(path: str | Path, num_classes: int | None) -> dict[str, Tensor]:
-    """Weights of a published checkpoint under our names, all of them checked."""
+def read_release_checkpoint(path: str | Path, num_classes: int | None = None) -> dict[str, Tensor]:
+    """Weights of the published Gated-SCNN checkpoint under the names of ``GSCNN``, every one of them checked.
+
+    The file is read with ``weights_only``, in every form in which it is about: bare or a training snapshot, with or
+    without "module." in front of the names, with or without batch counters and the never used layer ``dsn1``. Every
+    other name and every shape must fit.
+
+    Args:
+        path: the file.
+        num_classes: as in `load_release_checkpoint`.
+
+    Returns:
+        State dict of ``GSCNN`` without the normalisation of the input, which the published program leaves to its data.
+
+    Raises:
+        WeightsError: as in `load_release_checkpoint`.
+    """
     given = read_state_dict(path)
     if "classifier.fc.weight" in given:
         raise WeightsError(
@@ -162,9 +173,9 @@ def _read_release(path: str | Path, num_classes: int | None) -> dict[str, Tensor
             del given[name]
     with torch.device("meta"):
         network = GSCNN(num_classes or NUM_CLASSES, pretrained=False, **SETTINGS)
-    # The checkpoint leaves the normalisation of the input to the data.
-    own = {released_name(name): name for name in network.state_dict() if name not in ("backbone.mean", "backbone.std")}
-    wanted = {released: network.state_dict()[name] for released, name in own.items()}
+    state = network.state_dict()
+    own = {released_name(name): name for name in state if name not in ("backbone.mean", "backbone.std")}
+    wanted = {released: state[name] for released, name in own.items()}
     classifier = given.get(_CLASSIFIER)
     if classifier is not None and classifier.shape[:1] != wanted[_CLASSIFIER].shape[:1]:
         if num_classes is None:

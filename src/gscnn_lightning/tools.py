@@ -2,9 +2,8 @@
 
 import inspect
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jsonargparse import auto_cli
 from rich.console import Console
@@ -96,7 +95,7 @@ def cost(
     console.print(table)
 
 
-TOOLS: dict[str, Callable[..., None]] = {"scenes": scenes, "import-release": import_release, "cost": cost}
+TOOLS: dict[str, Any] = {"scenes": scenes, "import-release": import_release, "cost": cost}
 
 
 def main(args: list[str] | None = None) -> None:

@@ -104,15 +104,17 @@ def rename_efficientnet(state: Mapping[str, Tensor], model: torch.nn.Module) -> 
 
 
 class _Discarded:
-    """Stands in for the numbers of NumPy that training programs store beside the weights; never NumPy itself."""
+    """Takes the place of something in a file that is not needed."""
 
     def __init__(self, *_: object) -> None: ...
 
     def __setstate__(self, _: object) -> None: ...
 
 
+# Training programs store a score beside the weights, as a number of NumPy: passed over, without NumPy having a say.
 _NUMPY_NUMBERS: list[Any] = [
-    (_Discarded, name) for name in ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")
+    type(name, (_Discarded,), {"__module__": module})
+    for module, name in (("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar"), ("numpy", "dtype"))
 ]
 
 

@@ -1,6 +1,7 @@
 """What the published program computes besides its training losses: validation, unreachable variants, corner cases."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -161,7 +162,7 @@ def stripe_loss(position, variant, width=60):
 def test_regularizer_grows_with_every_pixel_of_displacement(variant):
     for side in (-1, 1):
         curve = [stripe_loss(29.5 + side * d, variant).item() for d in range(9)]
-        assert all(a < b for a, b in zip(curve, curve[1:], strict=False))
+        assert all(a < b for a, b in pairwise(curve))
         assert curve[0] < 0.12 * curve[4]
 
 

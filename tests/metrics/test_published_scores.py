@@ -74,4 +74,6 @@ def test_sums_and_counts_per_class(threshold, golden, pairs):
         metric.update(*pairs[name])
     counts = golden[f"dataset/Fcount_th{threshold}"]
     np.testing.assert_array_equal(metric.num_images[0], counts)
-    np.testing.assert_allclose(metric.compute()[0].numpy() * counts, golden[f"dataset/Fsum_th{threshold}"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        metric.compute()[0].numpy() * counts, golden[f"dataset/Fsum_th{threshold}"], rtol=0, atol=1e-12
+    )

@@ -179,7 +179,7 @@ def saved_bytes(net, image):
     return sum(n for n, _ in kept.values())
 
 
-@pytest.mark.parametrize("family", ["resnet18", "tf_efficientnet_lite0", "convnext_tiny", "swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize("family", ["resnet18", "tf_efficientnet_lite0"])
 def test_checkpointed_activations_give_the_same_gradients(family):
     nets, image = [], torch.rand(2, 3, 64, 96)
     for grad_checkpointing in (False, True):
