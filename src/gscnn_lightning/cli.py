@@ -39,7 +39,7 @@ _EXPECTED_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\)",
     r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen stages are meant to be
 )
-_EXPECTED_MESSAGES = re.compile(r"💡|TPU available|`Trainer.fit` stopped")
+_EXPECTED_MESSAGES = re.compile(r"💡|TPU available|`Trainer.fit` stopped|model summary callbacks")
 
 DESCRIPTION = """Train and evaluate Gated-SCNN. Without a subcommand it fits.
 
