@@ -179,9 +179,9 @@ def test_classes_may_be_renamed_and_images_mirrored(case):
     torch.testing.assert_close(
         value(c["logits"][:, order], c["boundary_logits"], renamed, c["boundaries"], c["noise"][:, order]), base
     )
-    torch.testing.assert_close(
-        value(*(c[k].flip(-1) for k in ("logits", "boundary_logits", "labels", "boundaries", "noise"))), base
-    )
+    for axes in ((-1,), (-2,), (-2, -1)):
+        mirrored = (c[k].flip(axes) for k in ("logits", "boundary_logits", "labels", "boundaries", "noise"))
+        torch.testing.assert_close(value(*mirrored), base)
 
 
 @pytest.mark.parametrize("labels", ["void", "one class", "one image void"])

@@ -8,6 +8,7 @@ from tests import published
 from tests.models.test_layers import check_parameters, close, double, load
 
 from gscnn_lightning import release
+from gscnn_lightning.errors import WeightsError
 from gscnn_lightning.models import GSCNN, Backbone, wider_resnet
 from gscnn_lightning.models.wider_resnet import PreActivationBlock, WiderResNet, released_name
 
@@ -128,6 +129,11 @@ def test_network_reads_the_maps_of_the_paper():
     assert backbone.strides == [1, 2, 4, 8, 8]
     assert backbone.skip_index == 1
     assert [backbone.channels[i] for i in backbone.gate_indices] == [256, 512, 4096]
+
+
+def test_pretrained_start_without_a_file_is_refused_with_the_remedy():
+    with pytest.raises(WeightsError, match=r"no pretrained weights of 'wider_resnet38_a2'.*--model\.backbone_weights"):
+        GSCNN(11, NAME)
 
 
 def test_dropout_takes_whole_channels():
