@@ -1,0 +1,44 @@
+import sys
+
+import numpy as np
+import pytest
+
+from gscnn_lightning.bench import Timing, print_table, time_side_by_side
+
+
+def test_functions_take_turns_and_every_round_starts_with_another_one():
+    calls = []
+    timings = time_side_by_side({name: lambda name=name: calls.append(name) for name in "abc"}, repeats=3)
+    assert calls[:6] == list("abcabc")  # to warm up, and for the memory
+    assert calls[6:] == list("abcbcacab")
+    assert [len(timing.rounds) for timing in timings.values()] == [3, 3, 3]
+    assert list(timings) == list("abc")
+
+
+def test_ratio_is_the_median_of_the_rounds_not_of_the_times():
+    slow, fast = Timing((2.0, 20.0, 200.0), None), Timing((1.0, 10.0, 50.0), None)
+    assert slow.seconds == 20.0
+    assert slow.ratio(fast) == 2.0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process its peak memory")
+def test_peak_memory_is_that_of_the_call():
+    size = 64_000_000
+    timings = time_side_by_side({"small": lambda: None, "large": lambda: np.ones(size, np.uint8).sum()}, repeats=1)
+    assert timings["large"].memory == pytest.approx(size, rel=0.1)
+    assert timings["small"].memory < size / 10
+
+
+def test_table_shows_times_ratios_and_memory(capsys):
+    print_table("a title", {"new": Timing((0.003,), 2_500_000), "old": Timing((0.002,), None)}, "old")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].strip() == "a title"
+    new, old = (next(line for line in lines if f" {name} " in line[:8]) for name in ("new", "old"))
+    assert [word for word in new.split() if word[0].isdigit()] == ["3.00", "1.50", "2.5"]
+    assert [word for word in old.split() if word[0].isdigit()] == ["2.00", "1.00"]
+    assert "unknown" in old
+
+
+def test_no_repeats():
+    with pytest.raises(ValueError, match="repeats must be 1 or more, got 0"):
+        time_side_by_side({}, repeats=0)
