@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from tests.data import made
 
 from gscnn_lightning import GSCNNTask
 from gscnn_lightning.cli import default_precision, main
@@ -110,6 +112,17 @@ def test_optimizer_is_replaced_from_the_command_line(tmp_path):
     assert optimizer["init_args"]["lr"] == 0.003
 
 
+def folder_of_ones_own(root):
+    """A tiny data set for the shipped class table, and the settings that name both."""
+    for split in ("train", "val"):
+        for i in range(2):
+            made.save(root / "images" / split / f"{i}.png", made.picture(i, (64, 96)))
+            made.save(
+                root / "masks" / split / f"{i}.png", np.repeat(np.arange(12, dtype=np.uint8), 8 * 64).reshape(96, 64).T
+            )
+    return ["--data.root", str(root), "--data.classes", str(CONFIGS / "classes/camvid.yaml")]
+
+
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_shipped_config_runs(config, request, tmp_path):
     name = yaml.safe_load(config.read_text())["data"]["class_path"].rpartition(".")[2]
@@ -117,6 +130,7 @@ def test_every_shipped_config_runs(config, request, tmp_path):
         "ScenesDataModule": lambda: ["--data.size", "[64,128]", "--data.samples_per_epoch", "8"],
         "CamVidDataModule": lambda: ["--data.root", str(request.getfixturevalue("camvid_root"))],
         "CityscapesDataModule": lambda: ["--data.root", str(request.getfixturevalue("cityscapes_root"))],
+        "FolderDataModule": lambda: folder_of_ones_own(tmp_path / "data"),
     }[name]()
     small = ["--data.crop_size", "[64,64]", "--data.batch_size", "2", "--trainer.fast_dev_run", "1"]
     main(["fit", "--config", str(config), *TINY, *data, *small])

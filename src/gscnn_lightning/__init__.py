@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gscnn_lightning.data import CamVidDataModule, CityscapesDataModule, ScenesDataModule
+    from gscnn_lightning.data import CamVidDataModule, CityscapesDataModule, FolderDataModule, ScenesDataModule
     from gscnn_lightning.models import GSCNN
     from gscnn_lightning.task import GSCNNTask
 
@@ -15,10 +15,11 @@ _HOMES = {
     "GSCNNTask": "gscnn_lightning.task",
     "CamVidDataModule": "gscnn_lightning.data",
     "CityscapesDataModule": "gscnn_lightning.data",
+    "FolderDataModule": "gscnn_lightning.data",
     "ScenesDataModule": "gscnn_lightning.data",
 }
 
-__all__ = ["GSCNN", "CamVidDataModule", "CityscapesDataModule", "GSCNNTask", "ScenesDataModule"]
+__all__ = ["GSCNN", "CamVidDataModule", "CityscapesDataModule", "FolderDataModule", "GSCNNTask", "ScenesDataModule"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

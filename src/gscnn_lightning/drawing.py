@@ -163,6 +163,75 @@ def contact_sheet(
     return np.concatenate(strips)
 
 
+@dataclass(frozen=True)
+class TrainingSample:
+    """One augmented sample as the network gets it.
+
+    Attributes:
+        name: caption.
+        photo: (H, W, 3) uint8 RGB.
+        labels: (H, W) integer train ids.
+        boundary: (H, W), boundary in {0, 1}.
+    """
+
+    name: str
+    photo: Picture
+    labels: npt.NDArray[np.integer]
+    boundary: npt.NDArray[np.generic]
+
+
+def sample_sheet(
+    samples: Sequence[TrainingSample],
+    class_names: Sequence[str],
+    class_colors: Sequence[Color],
+    cell_width: int = 320,
+    per_row: int = 2,
+) -> Picture:
+    """One picture of training samples: photo, photo with boundaries, labels side by side, and a colour legend.
+
+    Args:
+        samples: the samples.
+        class_names: names for the legend.
+        class_colors: one RGB colour (0 to 255) per class.
+        cell_width: width of each small picture in pixels.
+        per_row: samples side by side.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ValueError: if there are no samples.
+    """
+    if not samples:
+        raise ValueError("no samples: give at least one")
+    per_row = min(per_row, len(samples))
+    titles = ["photo", "with boundaries", "labels"] * per_row
+    width = 2 * _MARGIN + len(titles) * (cell_width + _GAP) - _GAP
+    strips = [_caption_strip(titles, cell_width, width, size=17, color=_INK)]
+    for start in range(0, len(samples), per_row):
+        row = samples[start : start + per_row]
+        pictures = [
+            _fit_width(p, cell_width) for sample in row for p in _sample_cells(sample, cell_width, class_colors)
+        ]
+        captions = [caption for sample in row for caption in (sample.name, "", _void_share(sample, len(class_names)))]
+        strips.append(_picture_strip(pictures, width))
+        strips.append(_caption_strip(captions, cell_width, width, size=12, color=_FAINT))
+    strips.append(_legend(class_names, class_colors, width))
+    return np.concatenate(strips)
+
+
+def _sample_cells(sample: TrainingSample, cell_width: int, class_colors: Sequence[Color]) -> tuple[Picture, ...]:
+    # Shrinking the picture first and the boundary with it would wash the lines out.
+    small = _fit_width(sample.photo, cell_width)
+    reached = cv2.resize((sample.boundary != 0).astype(np.float32), small.shape[1::-1], interpolation=cv2.INTER_AREA)
+    return small, overlay_boundaries(small, reached > 0.3), colorize_labels(sample.labels, class_colors)
+
+
+def _void_share(sample: TrainingSample, num_classes: int) -> str:
+    share = float(np.mean(sample.labels >= num_classes))
+    return f"{share:.0%} void" if share else ""
+
+
 def _row_cells(row: SheetRow, class_colors: Sequence[Color]) -> dict[str, tuple[Picture, str]]:
     """Picture and caption per column title."""
     cells = {

@@ -2,12 +2,15 @@
 
 import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import auto_cli
 from rich.console import Console
 
+from gscnn_lightning import data_tools
+from gscnn_lightning.bench.data import data as bench_data
 from gscnn_lightning.errors import GSCNNError
 
 
@@ -95,7 +98,26 @@ def cost(
     console.print(table)
 
 
-TOOLS: dict[str, Any] = {"scenes": scenes, "import-release": import_release, "cost": cost}
+def _listed(tool: Callable[..., None]) -> Callable[[], None]:
+    """What the list of tools shows of a tool with a parser of its own."""
+
+    def entry() -> None:
+        raise NotImplementedError
+
+    entry.__doc__ = (tool.__doc__ or "").partition("\n")[0]
+    return entry
+
+
+TOOLS: dict[str, Any] = {
+    "scenes": scenes,
+    "import-release": import_release,
+    "cost": cost,
+    "data": {
+        "_help": "Look at the data of a config before training on it.",
+        **{name: _listed(tool) for name, tool in data_tools.TOOLS.items()},
+    },
+    "bench": {"_help": "Measure speed, ratios in one run.", "data": bench_data},
+}
 
 
 def main(args: list[str] | None = None) -> None:
@@ -105,10 +127,13 @@ def main(args: list[str] | None = None) -> None:
         args: arguments as on the command line; `sys.argv` by default.
     """
     given = sys.argv[1:] if args is None else args
-    if len(given) > 1 and given[0] in TOOLS and not given[1].startswith("-"):
-        # A tool's first argument needs no name.
-        given = [given[0], f"--{next(iter(inspect.signature(TOOLS[given[0]]).parameters))}", *given[1:]]
     try:
+        if given[:1] == ["data"] and given[1:2] and given[1] in data_tools.TOOLS:
+            data_tools.main(given[1:])  # these take the configs of gscnn-fit, hence its parser
+            return
+        if len(given) > 1 and callable(TOOLS.get(given[0])) and not given[1].startswith("-"):
+            # A tool's first argument needs no name.
+            given = [given[0], f"--{next(iter(inspect.signature(TOOLS[given[0]]).parameters))}", *given[1:]]
         auto_cli(TOOLS, args=given, prog="gscnn", description="Tools beside gscnn-fit.", as_positional=False)
     except GSCNNError as error:
         sys.stderr.write(f"gscnn: error: {error}\n")

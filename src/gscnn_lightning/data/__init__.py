@@ -5,6 +5,7 @@ from gscnn_lightning.data.boundaries import label_boundaries
 from gscnn_lightning.data.camvid import CamVidDataModule
 from gscnn_lightning.data.cityscapes import CityscapesDataModule
 from gscnn_lightning.data.classes import CAMVID, CITYSCAPES, IGNORE_INDEX, ClassTable
+from gscnn_lightning.data.folder import FolderDataModule
 from gscnn_lightning.data.scenes_module import ScenesDataModule
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "CamVidDataModule",
     "CityscapesDataModule",
     "ClassTable",
+    "FolderDataModule",
     "ScenesDataModule",
     "SegmentationDataModule",
     "SegmentationDataset",

@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn, TrainerStatus
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gscnn_lightning.data.boundaries import label_boundaries
+from gscnn_lightning.data.class_tiles import ClassTiles, Target, class_tiles
 from gscnn_lightning.data.classes import IGNORE_INDEX, ClassTable
 from gscnn_lightning.data.samplers import EvalSampler, TrainSampler
 from gscnn_lightning.errors import DataError, SettingError
@@ -22,7 +24,11 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Source(Protocol):
-    """Where the frames of one split come from."""
+    """Where the frames of one split come from.
+
+    Optional methods add to it: `check()` raises if the data cannot be used, `load_instances(index)` gives an instance
+    map, `load_labels(index)` and `fingerprint()` serve class-uniform sampling, as `FileSource` shows.
+    """
 
     def __len__(self) -> int: ...
 
@@ -39,12 +45,14 @@ class Transform(Protocol):
     def set_random_seed(self, seed: int | None) -> None:
         """Restart the random numbers."""
 
-    def __call__(self, *, image: Bytes, mask: Bytes) -> dict[str, Bytes]:
+    def __call__(self, *, image: Bytes, mask: Bytes, target: Target | None) -> dict[str, Any]:
         """Augment one frame."""
 
 
 class SegmentationDataset(Dataset[Sample]):
     """Samples {"image": uint8 (3, H, W), "mask": uint8 (H, W), "name": str}; "mask" is left out of unlabelled frames.
+
+    Where the source has instance maps, frames as they are also have "instances": int32 (H, W), not translated.
 
     Args:
         source: the frames.
@@ -61,27 +69,50 @@ class SegmentationDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """Sample of an index, or of a pair (pass, index) as `TrainSampler` gives it.
+    def __getitem__(self, key: int | tuple[Any, ...]) -> Sample:
+        """Sample of an index, or of a key (pass, index) or `Key` as `TrainSampler` gives it.
 
         Raises:
             DataError: a file is unreadable or its labels are not what they should be.
         """
-        turn, index = key if isinstance(key, tuple) else (0, key)
+        turn, index, *drawn = key if isinstance(key, tuple) else (0, key)
+        position, target = drawn or (None, None)
         image, mask = self.source.load(index)
         if mask is not None and image.shape[:2] != mask.shape:
             raise DataError(
                 f"{self.source.name(index)} (sample {index}): image is {image.shape[1]}x{image.shape[0]} pixels, label "
                 f"map {mask.shape[1]}x{mask.shape[0]}: resize one of them"
             )
+        sample: Sample = {"name": self.source.name(index)}
         if self.transform is not None and mask is not None:
-            self.transform.set_random_seed(int(np.random.SeedSequence((self.seed, turn, index)).generate_state(1)[0]))
-            augmented = self.transform(image=image, mask=mask)
+            entropy = (self.seed, turn, index) if position is None else (self.seed, turn, index, position)
+            self.transform.set_random_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+            augmented = self.transform(image=image, mask=mask, target=target)
             image, mask = augmented["image"], augmented["mask"]
-        sample: Sample = {"image": planes(image), "name": self.source.name(index)}
+        elif (instances := self._instances(index)) is not None:
+            sample["instances"] = torch.from_numpy(instances)
+        sample["image"] = planes(image)
         if mask is not None:
             sample["mask"] = torch.from_numpy(np.ascontiguousarray(mask))
         return sample
+
+    def _instances(self, index: int) -> npt.NDArray[np.int32] | None:
+        load = getattr(self.source, "load_instances", None)
+        return None if load is None else load(index)
+
+
+class ResumableLoader(DataLoader[Sample]):
+    """Loader without a state of its own, as the sampler continues from the trainer's progress.
+
+    The two methods tell Lightning that resuming within an epoch is safe.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing to keep."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to restore."""
 
 
 def planes(image: Bytes) -> Tensor:
@@ -104,7 +135,12 @@ class SegmentationDataModule(pl.LightningDataModule):
         seed: of shuffling and augmentation.
         crop_size: height and width of training crops in pixels, None for whole frames.
         scale: range of the random scale of the crops' content.
-        class_uniform: share of crops centred on a class drawn uniformly from those in the frame.
+        class_uniform: share of crops centred on a pixel of a class drawn uniformly, so that rare classes are seen more
+            often.
+        class_uniform_over: which classes that draw is over. "frame": those of the frame at hand, and all frames are
+            seen equally often. "data": all classes of the training split, then a frame that has the class, so that
+            frames with rare classes come up more often. An index of the classes' places is made once and kept in the
+            user's cache folder, until the labels change.
         flip: probability of a horizontal flip.
         color_jitter: largest relative change of brightness, contrast and saturation, 0 for none.
         blur: probability of a slight Gaussian blur.
@@ -132,6 +168,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         crop_size: tuple[int, int] | None = None,
         scale: tuple[float, float] = (0.5, 2.0),
         class_uniform: float = 0.0,
+        class_uniform_over: Literal["frame", "data"] = "frame",
         flip: float = 0.5,
         color_jitter: float = 0.25,
         blur: float = 0.5,
@@ -154,22 +191,33 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.augmentation: dict[str, Any] = {
             "crop_size": crop_size,
             "scale": scale,
-            "class_uniform": class_uniform,
+            # Over the data, the sampler decides what a crop is centred on.
+            "class_uniform": class_uniform if class_uniform_over == "frame" else 0.0,
             "flip": flip,
             "color_jitter": color_jitter,
             "blur": blur,
         }
+        if class_uniform_over not in ("frame", "data"):
+            raise SettingError(f"class_uniform_over must be 'frame' or 'data', got {class_uniform_over!r}")
+        self.class_uniform = class_uniform
+        self.class_uniform_over = class_uniform_over
         self.samples_per_epoch = samples_per_epoch
         self.boundary_radius = boundary_radius
         self.datasets: dict[Split, SegmentationDataset] = {}
+        self._sources: dict[Split, Source] = {}
 
     def source(self, split: Split) -> Source:
-        """The frames of a split. A source with a method `check()` is asked to check its files.
+        """The frames of a split, see `Source`.
 
         Raises:
             DataError: the data are missing or cannot be used.
         """
         raise NotImplementedError(f"{type(self).__name__} must define source(split)")
+
+    def prepare_data(self) -> None:
+        """Build the index of class-uniform sampling in one process before the others look for it in the cache."""
+        if self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING:
+            self._tiles()
 
     def setup(self, stage: str | None = None) -> None:
         """Find and check the frames of a stage.
@@ -207,7 +255,16 @@ class SegmentationDataModule(pl.LightningDataModule):
                 f"{self.batch_size}: lower batch_size, or repeat samples with samples_per_epoch of at least {step}"
             )
         # What does not fill a step opens the next epoch.
-        sampler = TrainSampler(dataset, samples - samples % step, self.seed, num_replicas=world, rank=rank)
+        sampler = TrainSampler(
+            dataset,
+            samples - samples % step,
+            self.seed,
+            num_replicas=world,
+            rank=rank,
+            class_uniform=self.class_uniform,
+            tiles=self._tiles(),
+            progress=self._progress,
+        )
         return self._loader(dataset, sampler, self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Sample]:
@@ -230,17 +287,50 @@ class SegmentationDataModule(pl.LightningDataModule):
         return batch
 
     def _dataset(self, split: Split) -> SegmentationDataset:
-        source = self.source(split)
-        if not len(source):
-            raise DataError(f"the {split} split of {type(self).__name__} is empty: check its path and settings")
-        check = getattr(source, "check", None)
-        if check is not None:
-            check()
+        source = self._checked_source(split)
         if split != "train":
             return SegmentationDataset(source)
         from gscnn_lightning.data.transforms import training_transform  # slow to import, needed for training only
 
         return SegmentationDataset(source, training_transform(**self.augmentation), self.seed)
+
+    def _checked_source(self, split: Split) -> Source:
+        if split not in self._sources:
+            source = self.source(split)
+            check = getattr(source, "check", None)
+            if check is not None:
+                check()
+            if not len(source):
+                raise DataError(f"the {split} split of {type(self).__name__} is empty: check its path and settings")
+            self._sources[split] = source
+        return self._sources[split]
+
+    def _tiles(self) -> ClassTiles | None:
+        """Index of the classes of the training split, None unless it is sampled."""
+        if self.class_uniform_over != "data" or self.class_uniform == 0:
+            return None
+        source: Any = self._checked_source("train")
+        if not hasattr(source, "fingerprint"):
+            raise SettingError(
+                f"class_uniform_over='data' needs label files to index, and {type(self).__name__} has none: use 'frame'"
+            )
+        return class_tiles(source, progress=self._process()[0] == 0)
+
+    def _progress(self) -> tuple[int, int] | None:
+        """Epoch and number of samples of it that this process already had, by the trainer that is fitting.
+
+        Lightning starts the loading processes of a resumed run before it tells the sampler which epoch it is.
+        """
+        trainer = self.trainer
+        if trainer is None or trainer.state.fn != TrainerFn.FITTING or trainer.state.status != TrainerStatus.RUNNING:
+            return None
+        epoch: Any = trainer.fit_loop.epoch_progress.current
+        batch: Any = trainer.fit_loop.epoch_loop.batch_progress
+        if epoch.ready <= epoch.processed:  # between epochs
+            return epoch.processed, 0
+        if batch.is_last_batch:
+            return epoch.processed + 1, 0
+        return epoch.processed, batch.current.processed * self.batch_size
 
     def _ready(self, split: Split) -> SegmentationDataset:
         if split not in self.datasets:
@@ -261,7 +351,8 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def _loader(self, dataset: SegmentationDataset, sampler: Sampler[Any], batch_size: int) -> DataLoader[Sample]:
         workers = self._workers()
-        return DataLoader(
+        kind = ResumableLoader if isinstance(sampler, TrainSampler) else DataLoader
+        return kind(
             dataset,
             batch_size=batch_size,  # by keyword, or Lightning cannot rebuild the loader for prediction
             sampler=sampler,

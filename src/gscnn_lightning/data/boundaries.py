@@ -17,6 +17,8 @@ from torch import Tensor
 
 from gscnn_lightning.data.classes import IGNORE_INDEX
 
+_STRIP_BYTES = 1 << 18
+
 Labels = TypeVar("Labels", npt.NDArray[Any], Tensor)
 Void = Literal["exclude", "boundary"]
 
@@ -72,7 +74,7 @@ def disc_half_widths(radius: float) -> list[int]:
     return [math.isqrt(math.floor(radius * radius - dy * dy)) for dy in range(math.floor(radius) + 1)]
 
 
-def _disc(radius: float) -> npt.NDArray[np.uint8]:
+def disc(radius: float) -> npt.NDArray[np.uint8]:
     """The disc as an OpenCV structuring element."""
     reach = math.floor(radius)
     disc = np.zeros((2 * reach + 1, 2 * reach + 1), np.uint8)
@@ -96,11 +98,11 @@ def _array_boundaries(
     compact = _compact(labels, low, high)
     limit = np.iinfo(compact.dtype).max
     ignore = ignore_index - low if 0 <= ignore_index - low <= limit else None
-    disc = _disc(radius)
+    element = disc(radius)
     images = compact[None] if labels.ndim == 2 else compact
     out = np.empty(images.shape, bool)
     for image, marked in zip(images, out, strict=True):
-        _mark(image, disc, ignore if void == "exclude" else None, marked)
+        _mark(image, element, ignore if void == "exclude" else None, marked)
         if frame:
             _mark_frame(image, math.floor(radius), ignore, marked)
     return out.view(np.uint8).reshape(labels.shape)
@@ -114,27 +116,57 @@ def _compact(labels: npt.NDArray[Any], low: int, high: int) -> npt.NDArray[Any]:
     return (labels - np.array(low, labels.dtype)).astype(np.uint8 if high - low < 256 else np.uint16)
 
 
-def _mark(image: npt.NDArray[Any], disc: npt.NDArray[np.uint8], ignore: int | None, out: npt.NDArray[np.bool_]) -> None:
+def _mark(
+    image: npt.NDArray[Any], element: npt.NDArray[np.uint8], ignore: int | None, out: npt.NDArray[np.bool_]
+) -> None:
     """Mark the pixels of one image where maximum and minimum over the disc differ, `ignore` left out of both.
+
+    Works through strips of rows small enough for a core's cache, in the same few buffers: at this speed, fresh memory
+    for whole images would cost more than the filters.
+    """
+    height, width = image.shape
+    reach = element.shape[0] // 2
+    rows = max(_STRIP_BYTES // (width * image.itemsize), 8 * reach)
+    buffers = np.empty((3, min(rows + 2 * reach, height), width), image.dtype)
+    for top in range(0, height, rows):
+        end, first, last = min(top + rows, height), max(top - reach, 0), min(top + rows + reach, height)
+        strip, inner = image[first:last], np.s_[top - first : end - first]
+        _mark_strip(strip, inner, element, ignore, buffers[:, : last - first], out[top:end])
+
+
+def _mark_strip(
+    strip: npt.NDArray[Any],
+    inner: slice,
+    element: npt.NDArray[np.uint8],
+    ignore: int | None,
+    buffers: npt.NDArray[Any],
+    out: npt.NDArray[np.bool_],
+) -> None:
+    """Mark the inner rows of a strip.
 
     OpenCV pads with the neutral element of each filter, so nothing outside the image takes part. Void takes no part
     when it is the largest value in the minimum and the smallest in the maximum: labels are shifted around so that void
     becomes the largest one, and adding one more makes it zero and all others one more than before.
     """
+    shifted, largest, smallest = buffers
     if ignore is None:
-        np.not_equal(cv2.dilate(image, disc), cv2.erode(image, disc), out=out)
+        cv2.dilate(strip, element, dst=largest)
+        cv2.erode(strip, element, dst=smallest)
+        np.not_equal(largest[inner], smallest[inner], out=out)
         return
-    # Whole-image buffers are reused: fresh memory costs more here than the arithmetic.
-    one = image.dtype.type(1)
-    largest = image - image.dtype.type(ignore)
-    largest -= one
-    smallest = cv2.erode(largest, disc)
-    smallest += one
-    largest += one
-    cv2.dilate(largest, disc, dst=largest)
-    np.not_equal(largest, smallest, out=out)
+    one = strip.dtype.type(1)
+    if ignore == np.iinfo(strip.dtype).max:
+        shifted = strip
+    else:
+        np.subtract(strip, strip.dtype.type(ignore), out=shifted)
+        shifted -= one
+    np.add(shifted, one, out=largest)
+    cv2.erode(shifted, element, dst=smallest)
+    cv2.dilate(largest, element, dst=largest)
+    largest -= smallest  # one more than the difference of the labels
+    np.greater(largest[inner], one, out=out)
     # uint16 offers twice the bytes needed.
-    labelled = np.not_equal(image, ignore, out=smallest.view(bool)[:, : image.shape[1]])
+    labelled = np.not_equal(strip[inner], ignore, out=smallest[inner].view(bool)[:, : strip.shape[1]])
     np.logical_and(out, labelled, out=out)
 
 

@@ -46,6 +46,6 @@ class CamVidDataModule(SegmentationDataModule):
         for path in (images, labels):
             if not path.is_dir():
                 raise DataError(f"{path} is missing: CamVid in the SegNet layout has {images.name} and {labels.name}")
-        frames = pair_files(find_files(images), find_files(labels, {".png"}), f"{images} and {labels.name}")
+        paired = pair_files(find_files(images), find_files(labels, {".png"}), f"{images} and {labels.name}")
         table = label_table({**{i: i for i in range(len(CAMVID))}, _VOID: IGNORE_INDEX})
-        return FileSource(frames, table)
+        return FileSource(paired.frames, table, paired.problems)

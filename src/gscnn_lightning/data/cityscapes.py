@@ -1,70 +1,178 @@
 """Cityscapes in its official folder layout."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pytorch_lightning.utilities import rank_zero_info
 
 from gscnn_lightning.data.base import SegmentationDataModule, Split
 from gscnn_lightning.data.classes import CITYSCAPES, CITYSCAPES_ID_TO_TRAIN_ID, IGNORE_INDEX
-from gscnn_lightning.data.files import FileSource, Frame, data_root, find_files, label_table, pair_files
-from gscnn_lightning.errors import DataError
+from gscnn_lightning.data.files import (
+    IMAGE_SUFFIXES,
+    FileSource,
+    Frame,
+    data_root,
+    find_files,
+    label_table,
+    pair_files,
+)
+from gscnn_lightning.errors import DataError, SettingError
 
 # An 8-bit file holds the official id -1 (license plate) as 255.
 _FROM_ID = label_table({raw % 256: train_id for raw, train_id in CITYSCAPES_ID_TO_TRAIN_ID.items()})
 _FROM_TRAIN_ID = label_table({**{i: i for i in range(len(CITYSCAPES))}, IGNORE_INDEX: IGNORE_INDEX})
 
+# Folders that hold the splits, as the official archives unpack with and without a folder of the archive's name.
+_PACKAGES = {
+    "leftImg8bit": ("leftImg8bit", "leftImg8bit_trainvaltest/leftImg8bit", "leftImg8bit_trainextra/leftImg8bit"),
+    "gtFine": ("gtFine", "gtFine_trainvaltest/gtFine"),
+    "gtCoarse": ("gtCoarse", "gtCoarse/gtCoarse"),
+}
+
+VAL_CITIES = (
+    ("frankfurt", "lindau", "munster"),  # the official validation split
+    ("aachen", "erfurt", "hanover"),
+    ("bochum", "bremen", "ulm"),
+    ("cologne", "dusseldorf", "krefeld"),
+    ("darmstadt", "monchengladbach", "strasbourg"),
+    ("hamburg", "jena", "zurich"),
+    ("stuttgart", "tubingen", "weimar"),
+)
+"""Validation cities of each cross-validation split: every city of train and val once, 474 to 544 frames per split."""
+
 
 class CityscapesDataModule(SegmentationDataModule):
-    """Cityscapes, fine annotations: 2975 training and 500 validation frames of 2048x1024, 19 classes and void.
+    """Cityscapes: 2975 training and 500 validation frames of 2048x1024 with fine labels, 19 classes and void.
 
     Folders as in the official archives, `leftImg8bit/<split>/<city>` and `gtFine/<split>/<city>`, each also below
-    `leftImg8bit_trainvaltest` and `gtFine_trainvaltest`. Labels are read from `*_gtFine_labelIds.png` and translated
-    on the fly, or from `*_gtFine_labelTrainIds.png` if there are only these. The labels of the official test split are
-    withheld: tests run on `val`; prediction runs on the `test` images where they are present, else on `val`.
+    the name of its archive, such as `leftImg8bit_trainvaltest`. Labels are read from `*_labelIds.png` and translated
+    on the fly, or from `*_labelTrainIds.png` if there are only these. Validation always has fine labels. The labels of
+    the official test split are withheld: tests run on the validation frames; prediction runs on the `test` images
+    where they are present, else on the validation frames.
 
     Cordts et al., The Cityscapes Dataset for Semantic Urban Scene Understanding, CVPR 2016.
 
     Args:
         root: folder of the data set, default the environment variable CITYSCAPES_DATASET.
+        train_split: what to train on: "train"; "trainval", which leaves no unseen frames to validate on; or
+            "train_extra", 19998 frames with coarse labels only.
+        annotation: "fine" or "coarse" labels in training.
+        cv_split: 0 for the official training and validation frames, 1 to 6 for others: the cities of train and val
+            are divided as in `VAL_CITIES`, one group to validate on, all others to train on.
+        skip_frames: names of frames that are to be left out, such as `troisdorf_000000_000073`: files known to be
+            black or missing, which would be refused otherwise.
+        instances: add "instances", the official instance ids (H, W) int32, to validation and test samples; instance
+            k of a class with id c is 1000 * c + k.
         **kwargs: see `SegmentationDataModule`.
+
+    Raises:
+        ValueError: settings that do not go together.
     """
 
-    def __init__(self, root: str | Path | None = None, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        train_split: Literal["train", "trainval", "train_extra"] = "train",
+        annotation: Literal["fine", "coarse"] = "fine",
+        cv_split: int = 0,
+        skip_frames: Sequence[str] = (),
+        instances: bool = False,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(CITYSCAPES, **kwargs)
+        if not 0 <= cv_split < len(VAL_CITIES):
+            raise SettingError(f"cv_split must be 0 (official) to {len(VAL_CITIES) - 1}, got {cv_split}")
+        if cv_split and train_split == "trainval":
+            raise SettingError(f"train_split 'trainval' uses all cities: cv_split must be 0 with it, got {cv_split}")
+        if train_split == "train_extra" and annotation == "fine":
+            raise SettingError("train_extra has no fine labels: set annotation to 'coarse' with it")
         self.root = root
+        self.train_split = train_split
+        self.annotation = annotation
+        self.cv_split = cv_split
+        self.skip_frames = frozenset(skip_frames)
+        self.instances = instances
 
     def source(self, split: Split) -> FileSource:
-        """Frames of a split; "test" means `val`, "predict" the images of `test` or else `val`.
+        """Frames of a split; "test" means the validation frames, "predict" the images of `test` or else these.
 
         Raises:
-            DataError: a folder or one of a pair of files is missing.
+            DataError: a folder is missing or empty.
         """
         root = data_root(self.root, "CITYSCAPES_DATASET", "Cityscapes")
         if split == "predict":
-            images = _images(root, "test")
+            images = self._find(root, "leftImg8bit", "test", "_leftImg8bit")
             if images:
                 return FileSource([Frame(name, path) for name, path in images.items()], _FROM_ID)
-        return _labelled(root, "train" if split == "train" else "val")
+        if split == "train":
+            return self._training(root)
+        if self.train_split == "trainval":
+            rank_zero_info("Cityscapes: trained on trainval, so the validation frames are among the training frames")
+        source = self._labelled(root, ("train", "val") if self.cv_split else ("val",), "fine")
+        if self.cv_split:
+            source = self._of_cities(source, validation=True)
+        return self._with_instances(source) if self.instances else source
+
+    def _training(self, root: Path) -> FileSource:
+        if self.train_split == "train" and self.cv_split:
+            return self._of_cities(self._labelled(root, ("train", "val"), self.annotation), validation=False)
+        splits = {"train": ("train",), "trainval": ("train", "val"), "train_extra": ("train_extra",)}
+        return self._labelled(root, splits[self.train_split], self.annotation)
+
+    def _labelled(self, root: Path, splits: Sequence[str], annotation: str) -> FileSource:
+        """Frames of official splits with their labels."""
+        package = "gtFine" if annotation == "fine" else "gtCoarse"
+        images: dict[str, Path] = {}
+        ids: dict[str, Path] = {}
+        train_ids: dict[str, Path] = {}
+        for split in splits:
+            images.update(self._find(root, "leftImg8bit", split, "_leftImg8bit"))
+            ids.update(self._find(root, package, split, f"_{package}_labelIds"))
+            train_ids.update(self._find(root, package, split, f"_{package}_labelTrainIds"))
+        labels, table = (ids, _FROM_ID) if ids or not train_ids else (train_ids, _FROM_TRAIN_ID)
+        frames, problems = pair_files(images, labels, f"Cityscapes split {' and '.join(splits)} of {root}")
+        return FileSource(frames, table, problems)
+
+    def _find(self, root: Path, package: str, split: str, ending: str) -> dict[str, Path]:
+        """Files of an official split by name, such as `aachen/aachen_000000_000019`."""
+        suffixes = IMAGE_SUFFIXES if package == "leftImg8bit" else {".png"}
+        found = find_files(_split_folder(root, package, split), suffixes, ending)
+        skipped = self.skip_frames
+        return {name: path for name, path in found.items() if skipped.isdisjoint((name, name.rpartition("/")[2]))}
+
+    def _of_cities(self, source: FileSource, validation: bool) -> FileSource:
+        """The frames of a cross-validation split."""
+        cities = VAL_CITIES[self.cv_split]
+        source.frames = [frame for frame in source.frames if (frame.name.split("/")[0] in cities) == validation]
+        if not source.frames and not source.problems:
+            side = "validation" if validation else "training"
+            raise DataError(
+                f"cross-validation split {self.cv_split} leaves no {side} frames, as it validates on "
+                f"{', '.join(cities)}: add the missing cities or choose another cv_split"
+            )
+        return source
+
+    def _with_instances(self, source: FileSource) -> FileSource:
+        frames = []
+        for frame in source.frames:
+            assert frame.labels is not None
+            name = frame.labels.name.replace("_labelTrainIds", "_labelIds").replace("_labelIds", "_instanceIds")
+            path = frame.labels.with_name(name)
+            if not path.is_file():
+                raise DataError(f"{path} is missing: unpack gtFine_trainvaltest.zip again, or set instances to false")
+            frames.append(replace(frame, instances=path))
+        source.frames = frames
+        return source
 
 
-def _labelled(root: Path, split: str) -> FileSource:
-    """Frames of an official split with their fine labels."""
-    folder = _package(root, "gtFine") / split
-    labels, table = find_files(folder, {".png"}, "_gtFine_labelIds"), _FROM_ID
-    if not labels:
-        labels, table = find_files(folder, {".png"}, "_gtFine_labelTrainIds"), _FROM_TRAIN_ID
-    return FileSource(pair_files(_images(root, split), labels, f"Cityscapes split {split} of {root}"), table)
-
-
-def _images(root: Path, split: str) -> dict[str, Path]:
-    """Images of an official split by name, such as `aachen/aachen_000000_000019`."""
-    return find_files(_package(root, "leftImg8bit") / split, ending="_leftImg8bit")
-
-
-def _package(root: Path, name: str) -> Path:
-    """Folder of one official package, unpacked directly into the root or with its archive's name around it."""
-    places = (root / name, root / f"{name}_trainvaltest" / name)
-    for place in places:
-        if place.is_dir():
-            return place
-    missing = f"{root} has neither {name} nor {name}_trainvaltest/{name}"
-    raise DataError(f"{missing}: unpack {name}_trainvaltest.zip there, or correct root (--data.root FOLDER)")
+def _split_folder(root: Path, package: str, split: str) -> Path:
+    """Folder of a split in one of the places of a package; it need not exist if another split is there."""
+    places = [root / place for place in _PACKAGES[package]]
+    present = [place for place in places if place.is_dir()]
+    if not present:
+        archive = {"gtCoarse": "gtCoarse.zip"}.get(package, f"{package}_trainvaltest.zip")
+        missing = f"{root} has neither {' nor '.join(_PACKAGES[package])}"
+        raise DataError(f"{missing}: unpack {archive} there, or correct root (--data.root FOLDER)")
+    return next((place / split for place in present if (place / split).is_dir()), present[0] / split)

@@ -1,10 +1,13 @@
 """Pairs of image and label files on disk: finding them, checking them, reading them."""
 
+import hashlib
+import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -13,11 +16,23 @@ from PIL import Image, UnidentifiedImageError
 
 from gscnn_lightning.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
+LABEL_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".pgm"})
+"""Formats that keep every pixel as it was."""
 UNKNOWN = 254
 """Entry of a label table for raw values that the data set does not define."""
 
 Bytes = npt.NDArray[np.uint8]
+Color = tuple[int, int, int]
+
+_PNG, _JPEG = b"\x89PNG", b"\xff\xd8"
+_ENDS = {_PNG: b"IEND", _JPEG: b"\xff\xd9"}
+_IDS, _COLORS = 1 << 16, 1 << 24
+_MODES = {_IDS: {"1", "L", "P", "I", "I;16", "I;16B"}, _COLORS: {"RGB", "RGBA", "P"}}
+_KINDS = {
+    _IDS: "8- or 16-bit images with one channel (or a palette) whose values are class ids",
+    _COLORS: "8-bit colour images, as the class table translates colours (masks: colors)",
+}
 
 
 @dataclass(frozen=True)
@@ -27,12 +42,14 @@ class Frame:
     Attributes:
         name: unique within the data set, relative, without suffix.
         image: file of the image.
-        labels: file of the 8-bit single-channel label map, or None.
+        labels: file of the label map, or None.
+        instances: file of the instance map, 8- or 16-bit with one channel, or None.
     """
 
     name: str
     image: Path
     labels: Path | None = None
+    instances: Path | None = None
 
 
 def data_root(root: str | Path | None, variable: str, name: str) -> Path:
@@ -51,17 +68,18 @@ def data_root(root: str | Path | None, variable: str, name: str) -> Path:
 
 
 class FileSource:
-    """Frames on disk, decoded when asked for. Raw label values are translated by a table of 256 train ids.
+    """Frames on disk, decoded when asked for. Raw label values are translated by a table of train ids.
 
     Args:
         frames: what to serve.
-        label_table: uint8 (256,): train id of each raw value, 255 for void, 254 (`UNKNOWN`) for values that must not
-            occur.
+        table: train id of each raw value or colour, from `label_table` or `color_table`.
+        problems: what is wrong with the data beside the frames, one message each, such as files without a partner.
     """
 
-    def __init__(self, frames: Iterable[Frame], label_table: Bytes) -> None:
+    def __init__(self, frames: Iterable[Frame], table: Bytes, problems: Sequence[str] = ()) -> None:
         self.frames = list(frames)
-        self.label_table = label_table
+        self.table = table
+        self.problems = list(problems)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -76,49 +94,119 @@ class FileSource:
         Raises:
             DataError: a file is unreadable or truncated, or has a label value outside the table.
         """
-        frame = self.frames[index]
-        image = cv2.cvtColor(_decode(frame.image, cv2.IMREAD_COLOR, index), cv2.COLOR_BGR2RGB)
-        return image, None if frame.labels is None else self._load_labels(frame.labels, index)
+        image = _decode(self.frames[index].image, cv2.IMREAD_COLOR_RGB, index)
+        return image, self.load_labels(index)
 
-    def check(self) -> None:
-        """Compare the sizes of images and label maps, reading only the file headers.
+    def load_labels(self, index: int) -> Bytes | None:
+        """Train ids (H, W) uint8, or None of an unlabelled frame.
 
         Raises:
-            DataError: two sizes differ or a file is not an image.
+            DataError: the file is unreadable or truncated, or has a value outside the table.
         """
-        for frame in self.frames:
-            if frame.labels is None:
-                continue
-            image, labels = _size(frame.image), _size(frame.labels)
-            if image != labels:
-                raise DataError(
-                    f"{frame.labels} is {labels[0]}x{labels[1]} pixels but its image {frame.image.name} is "
-                    f"{image[0]}x{image[1]}: resize one of them (labels by nearest neighbour)"
-                )
-
-    def _load_labels(self, path: Path, index: int) -> Bytes:
-        raw = _decode(path, cv2.IMREAD_UNCHANGED, index)
-        if raw.ndim != 2 or raw.dtype != np.uint8:
+        path = self.frames[index].labels
+        if path is None:
+            return None
+        raw = _decode(path, cv2.IMREAD_UNCHANGED, index, indices=len(self.table) == _IDS)
+        labels = self._translate(raw)
+        if labels is None:
             raise DataError(
-                f"{path} (sample {index}) has shape {raw.shape} and type {raw.dtype}: label maps are 8-bit images with "
-                "one channel whose values are class ids"
+                f"{path} (sample {index}) has shape {raw.shape} and type {raw.dtype}: label maps are "
+                f"{_KINDS[len(self.table)]}"
             )
-        labels = cv2.LUT(raw, self.label_table)
         unknown = labels == UNKNOWN
         if unknown.any():
-            values = ", ".join(map(str, np.unique(raw[unknown])))
             raise DataError(
-                f"{path} (sample {index}) has label values that the data set does not define: {values} "
-                f"({np.count_nonzero(unknown)} pixels). Correct the file or its class table"
+                f"{path} (sample {index}) has label values that the data set does not define: "
+                f"{_list_values(raw[unknown])} ({np.count_nonzero(unknown)} pixels). Correct the file or its class "
+                "table"
             )
         return labels
 
+    def load_instances(self, index: int) -> npt.NDArray[np.int32] | None:
+        """Instance map (H, W) as the data set encodes it, None of a frame without.
 
-def label_table(train_ids: Mapping[int, int]) -> Bytes:
-    """Table of 256 entries from {raw value: train id}; raw values that are not named become `UNKNOWN`."""
-    table = np.full(256, UNKNOWN, np.uint8)
+        Raises:
+            DataError: the file is unreadable or truncated, or has more than one channel.
+        """
+        path = self.frames[index].instances
+        if path is None:
+            return None
+        raw = _decode(path, cv2.IMREAD_UNCHANGED, index)
+        if raw.ndim != 2:
+            raise DataError(f"{path} (sample {index}) has shape {raw.shape}: instance maps have one channel")
+        return raw.astype(np.int32)
+
+    def check(self) -> None:
+        """Report what can be known without decoding: unpaired files, and what `check_frame` finds.
+
+        Raises:
+            DataError: the first thing that is wrong.
+        """
+        for problem in self.problems:
+            raise DataError(problem)
+        # Threads only for the sake of network drives, where every file costs a round trip.
+        with ThreadPoolExecutor(8) as pool:
+            try:
+                for _ in pool.map(self.check_frame, range(len(self.frames))):
+                    pass
+            except DataError:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def check_frame(self, index: int) -> None:
+        """Look at the first and last bytes of the files of a frame.
+
+        Raises:
+            DataError: a file is not an image or lacks its end, sizes differ, or the labels are of the wrong kind.
+        """
+        frame = self.frames[index]
+        size, _ = _header(frame.image)
+        if frame.labels is None:
+            return
+        labels_size, mode = _header(frame.labels)
+        if size != labels_size:
+            raise DataError(
+                f"{frame.labels} is {labels_size[0]}x{labels_size[1]} pixels but its image {frame.image.name} is "
+                f"{size[0]}x{size[1]}: resize one of them (labels by nearest neighbour)"
+            )
+        if mode not in _MODES[len(self.table)]:
+            raise DataError(f"{frame.labels} has pixels of type {mode}: label maps are {_KINDS[len(self.table)]}")
+
+    def fingerprint(self) -> str:
+        """Digest of the label files' names, sizes and dates and of the table: other labels, another digest."""
+        digest = hashlib.sha256(self.table.tobytes())
+        for frame in self.frames:
+            if frame.labels is not None:
+                status = frame.labels.stat()
+                digest.update(f"{frame.labels.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def _translate(self, raw: npt.NDArray[Any]) -> Bytes | None:
+        """Train ids of raw values, None if these are not of the kind that the table is for."""
+        if len(self.table) == _COLORS:
+            if raw.ndim != 3 or raw.dtype != np.uint8:
+                return None
+            # Blue is the lowest byte; what OpenCV adds as fourth byte, or finds there, is transparency.
+            four = raw if raw.shape[2] == 4 else cv2.cvtColor(raw, cv2.COLOR_BGR2BGRA)
+            return self.table[np.ascontiguousarray(four).view("<u4")[..., 0] & (_COLORS - 1)]
+        if raw.ndim != 2 or raw.dtype not in (np.uint8, np.uint16):
+            return None
+        return cv2.LUT(raw, self.table[:256]) if raw.dtype == np.uint8 else self.table[raw]
+
+
+def label_table(train_ids: Mapping[int, int], others: int = UNKNOWN) -> Bytes:
+    """Table of 65536 entries from {raw value: train id}; raw values that are not named become `others`."""
+    table = np.full(_IDS, others, np.uint8)
     for raw, train_id in train_ids.items():
         table[raw] = train_id
+    return table
+
+
+def color_table(train_ids: Mapping[Color, int], others: int = UNKNOWN) -> Bytes:
+    """Table of 2^24 entries from {RGB colour: train id}; colours that are not named become `others`."""
+    table = np.full(_COLORS, others, np.uint8)
+    for (red, green, blue), train_id in train_ids.items():
+        table[red << 16 | green << 8 | blue] = train_id
     return table
 
 
@@ -126,12 +214,14 @@ def find_files(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES, ending: s
     """All files below a folder whose name ends in `ending` plus a suffix, by relative path without these, sorted.
 
     Raises:
-        DataError: two files differ in nothing but the suffix.
+        DataError: two files differ in nothing but the suffix, or a name belongs to something else than a file.
     """
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(_walk(folder)):
         if path.suffix.lower() not in suffixes or not path.stem.endswith(ending) or path.name.startswith("."):
             continue
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise DataError(f"{path} is no file but a broken link, a folder or a pipe: restore or remove it")
         key = path.relative_to(folder).with_suffix("").as_posix().removesuffix(ending)
         if key in found:
             raise DataError(f"{found[key]} and {path.name} are the same frame twice: remove one of them")
@@ -139,43 +229,102 @@ def find_files(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES, ending: s
     return found
 
 
-def pair_files(images: Mapping[str, Path], labels: Mapping[str, Path], where: str) -> list[Frame]:
-    """Frames of the names that both mappings share.
+class Paired(NamedTuple):
+    """What `pair_files` found.
+
+    Attributes:
+        frames: images with their label maps.
+        problems: one message per kind of file without a partner.
+    """
+
+    frames: list[Frame]
+    problems: list[str]
+
+
+def pair_files(images: Mapping[str, Path], labels: Mapping[str, Path], where: str) -> Paired:
+    """Pair images and label maps of the same name.
 
     Raises:
-        DataError: there is none, or a name is in one mapping only.
+        DataError: both are empty.
     """
     if not images and not labels:
         raise DataError(f"no images in {where}: check the path, or that the archive was unpacked completely")
+    problems = []
     both_ways = ((images, labels, "image", "label map"), (labels, images, "label map", "image"))
     for present, others, kind, missing in both_ways:
         alone = [path for name, path in present.items() if name not in others]
         if alone:
-            raise DataError(
+            problems.append(
                 f"{len(alone)} of {len(present)} {kind}s in {where} have no {missing}, the first is {alone[0]}: add "
                 f"the missing files or remove the {kind}s"
             )
-    return [Frame(name, image, labels[name]) for name, image in images.items()]
+    return Paired([Frame(name, image, labels[name]) for name, image in images.items() if name in labels], problems)
 
 
-def _size(path: Path) -> tuple[int, int]:
-    """Width and height from the header of an image file."""
+def _walk(folder: Path) -> Iterator[Path]:
+    """Everything below a folder, through links to other folders too, each of them once."""
+    seen = set()
+    for place, folders, files in os.walk(folder, onerror=_cannot_list, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place, name) for name in folders + files)
+
+
+def _cannot_list(error: OSError) -> None:
+    # A folder that does not exist is a split without files, which is reported with more knowledge elsewhere.
+    if not isinstance(error, FileNotFoundError):
+        raise DataError(f"cannot list {error.filename} ({error.strerror}): make it readable") from error
+
+
+def _list_values(raw: npt.NDArray[Any]) -> str:
+    """Different raw values as text, the first ten of them; colours (N, 3 or 4) in BGR order are written as RGB."""
+    different = np.unique(raw[:, 2::-1] if raw.ndim == 2 else raw, axis=0).tolist()
+    shown = ", ".join(str(tuple(value) if isinstance(value, list) else value) for value in different[:10])
+    return shown + (f" and {len(different) - 10} more" if len(different) > 10 else "")
+
+
+def _header(path: Path) -> tuple[tuple[int, int], str]:
+    """Width and height, and Pillow's name of the pixel type, from the header of an image file."""
     try:
+        _refuse_truncated(path)
         with Image.open(path) as image:
-            return image.size
-    except (UnidentifiedImageError, OSError) as error:
+            return image.size, image.mode
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{path} is not a readable image ({error}): replace the file") from error
 
 
-def _decode(path: Path, flags: int, index: int) -> npt.NDArray[Any]:
-    """Pixels of an image file as stored, whatever its orientation tag says, since label maps have no such tag."""
+def _refuse_truncated(path: Path) -> None:
+    """Raise if the end of a file is missing, reading the whole file only where the last bytes are not the usual."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 64))
+        end = file.read()
+    if any(start.startswith(head) and tail not in end for head, tail in _ENDS.items()):
+        content = path.read_bytes()
+        if _is_truncated(content):
+            raise DataError(f"{path} is truncated after {len(content)} bytes: copy it again")
+
+
+def _decode(path: Path, flags: int, index: int, indices: bool = False) -> npt.NDArray[Any]:
+    """Pixels of an image file as stored, whatever its orientation tag says, since label maps have no such tag.
+
+    With `indices`, a PNG with a palette comes as indices into it, else in colours.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path} (sample {index}): {error}") from error
     if _is_truncated(content):
         raise DataError(f"{path} (sample {index}) is truncated after {len(content)} bytes: copy it again")
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION) if content else None
+    try:
+        if indices and content.startswith(_PNG) and content[25:26] == b"\x03":
+            return np.asarray(Image.open(io.BytesIO(content)))
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except (cv2.error, OSError, ValueError, SyntaxError):
+        image = None
     if image is None:
         raise DataError(f"{path} (sample {index}) cannot be decoded as an image: replace the file")
     return image
@@ -183,9 +332,9 @@ def _decode(path: Path, flags: int, index: int) -> npt.NDArray[Any]:
 
 def _is_truncated(content: bytes) -> bool:
     """Whether the end of a PNG or JPEG is missing. Decoders only warn then, and return grey or black pixels."""
-    if content.startswith(b"\x89PNG"):
-        return content.rfind(b"IEND") < 0
-    if content.startswith(b"\xff\xd8"):
+    if content.startswith(_PNG):
+        return content.rfind(_ENDS[_PNG]) < 0
+    if content.startswith(_JPEG):
         # End of image after the last start of scan; an embedded thumbnail has both, before the scan of the image.
-        return content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+        return content.rfind(_ENDS[_JPEG]) < content.rfind(b"\xff\xda")
     return False

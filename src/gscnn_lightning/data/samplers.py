@@ -1,17 +1,37 @@
 """Which samples a process sees, in which order: a function of seed, epoch and position only."""
 
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
+from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import DistributedSampler
+
+from gscnn_lightning.data.class_tiles import ClassTiles, Target
+
+
+class Key(NamedTuple):
+    """What the training sampler asks the data set for.
+
+    Attributes:
+        turn: number of the pass through the data.
+        frame: its index.
+        position: place in the endless stream of samples, given together with a target: one pass may draw a frame for
+            several targets.
+        target: what to centre the crop on, None to leave that to the augmentation.
+    """
+
+    turn: int
+    frame: int
+    position: int | None = None
+    target: Target | None = None
 
 
 class TrainSampler(DistributedSampler):
     """Shuffled training samples of one process, each with the number of its pass through the data.
 
     The samples form one endless stream of permutations, pass after pass; an epoch is the next `samples_per_epoch` of
-    it. So every sample is seen equally often whatever the length of an epoch. What is yielded are pairs (pass, index):
-    they reach the data set inside the workers, which can then draw an augmentation that depends on nothing else.
+    it. So every sample is seen equally often whatever the length of an epoch. What is yielded are keys: they reach the
+    data set inside the workers, which can then draw an augmentation that depends on nothing else.
 
     Being a `DistributedSampler`, it is left alone by Lightning, which calls `set_epoch`.
 
@@ -21,25 +41,47 @@ class TrainSampler(DistributedSampler):
         seed: of the permutations.
         num_replicas: number of processes; the remainder of `samples_per_epoch` is dropped.
         rank: of this process.
+        class_uniform: share of the stream that is replaced by crops around a class drawn uniformly from `tiles`.
+        tiles: where the classes are.
+        progress: asked at the start of every epoch for its number and for the samples that this process already had
+            of it, which are left out; None for the epoch of `set_epoch` from its start.
     """
 
     def __init__(
-        self, dataset: Sized, samples_per_epoch: int | None = None, seed: int = 0, num_replicas: int = 1, rank: int = 0
+        self,
+        dataset: Sized,
+        samples_per_epoch: int | None = None,
+        seed: int = 0,
+        num_replicas: int = 1,
+        rank: int = 0,
+        class_uniform: float = 0.0,
+        tiles: ClassTiles | None = None,
+        progress: Callable[[], tuple[int, int] | None] | None = None,
     ) -> None:
         # Of the data set, only the length matters.
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=seed)  # type: ignore[arg-type]
         self.num_samples = (samples_per_epoch or len(dataset)) // num_replicas
         self.total_size = self.num_samples * num_replicas
+        self.class_uniform = class_uniform
+        self.tiles = tiles
+        self.progress = progress
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[Key]:
         length = len(self.dataset)  # type: ignore[arg-type]
-        begin = self.epoch * self.total_size
+        epoch, done = (self.progress and self.progress()) or (self.epoch, 0)
+        begin = epoch * self.total_size
         permutation, drawn = np.empty(0, int), -1
-        for position in range(begin + self.rank, begin + self.total_size, self.num_replicas):
+        for position in range(begin + self.rank, begin + self.total_size, self.num_replicas)[done:]:
             turn, place = divmod(position, length)
+            if self.tiles is not None:
+                rng = np.random.default_rng((self.seed, turn, position))
+                if rng.random() < self.class_uniform:
+                    frame, target = self.tiles.draw(rng)
+                    yield Key(turn, frame, position, target)
+                    continue
             if turn != drawn:
                 permutation, drawn = np.random.default_rng((self.seed, turn)).permutation(length), turn
-            yield turn, int(permutation[place])
+            yield Key(turn, int(permutation[place]))
 
 
 class EvalSampler(DistributedSampler):

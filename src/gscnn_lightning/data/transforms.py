@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from gscnn_lightning.data.class_tiles import TILE, Target
 from gscnn_lightning.data.classes import IGNORE_INDEX
 from gscnn_lightning.errors import SettingError
 
@@ -37,7 +38,8 @@ def training_transform(
         blur: probability of a Gaussian blur with a standard deviation of up to 1.5 pixels.
 
     Returns:
-        A pipeline to call with `image` (uint8 RGB, (H, W, 3)) and `mask` (uint8, (H, W)).
+        A pipeline to call with `image` (uint8 RGB, (H, W, 3)) and `mask` (uint8, (H, W)), and optionally `target`, see
+        `RandomScaleCrop`.
 
     Raises:
         ValueError: a number is out of range.
@@ -71,7 +73,8 @@ class RandomScaleCrop(A.DualTransform):
         size: height and width of the result in pixels.
         scale: range of the factor, drawn uniformly.
         class_uniform: probability that the window is centred (as far as the frame lets it) on a random pixel of a
-            class drawn uniformly from those in the image, rather than placed uniformly. Helps rare classes.
+            class drawn uniformly from those in the image, rather than placed uniformly. Helps rare classes. A call with
+            a `target` (a `class_tiles.Target`) centres it on a random pixel of that class in that tile instead.
 
     Raises:
         ValueError: a size below 1 or an empty or negative range.
@@ -103,7 +106,9 @@ class RandomScaleCrop(A.DualTransform):
         factor = self.random_generator.uniform(*self.scale)
         window = [max(1, round(length / factor)) for length in self.size]
         center = None
-        if self.random_generator.random() < self.class_uniform:
+        if data.get("target") is not None:
+            center = _target_pixel(data["mask"], data["target"], self.random_generator)
+        elif self.random_generator.random() < self.class_uniform:
             center = _random_class_pixel(data["mask"], self.random_generator)
         corner = []
         for axis, (length, full) in enumerate(zip(window, params["shape"][:2], strict=True)):
@@ -148,10 +153,22 @@ def _random_class_pixel(mask: Array, rng: np.random.Generator) -> tuple[int, int
     counts = cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel()
     counts[IGNORE_INDEX] = 0
     classes = np.flatnonzero(counts)
-    if not len(classes):
-        return None
-    hits = mask == rng.choice(classes)
+    return _random_pixel(mask, rng.choice(classes), rng) if len(classes) else None
+
+
+def _target_pixel(mask: Array, target: Target, rng: np.random.Generator) -> tuple[int, int] | None:
+    """Row and column of a random pixel of the target's class within its tile, None if it has gone."""
+    tile = mask[target.top : target.top + TILE, target.left : target.left + TILE]
+    pixel = _random_pixel(tile, target.label, rng)
+    return None if pixel is None else (target.top + pixel[0], target.left + pixel[1])
+
+
+def _random_pixel(mask: Array, label: int, rng: np.random.Generator) -> tuple[int, int] | None:
+    """Row and column of a random pixel with a label, None if there is none."""
+    hits = mask == label
     # Row first, then column: the same distribution as listing all pixels, without the list.
-    per_row = np.cumsum(np.count_nonzero(hits, axis=1))
+    per_row = np.cumsum(cv2.reduce(hits.view(np.uint8), 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S))
+    if not per_row[-1]:
+        return None
     row = int(np.searchsorted(per_row, rng.integers(per_row[-1]), side="right"))
     return row, int(rng.choice(np.flatnonzero(hits[row])))

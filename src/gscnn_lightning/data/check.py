@@ -1,0 +1,150 @@
+"""Reading a whole data set before training on it: what is in it, and what is wrong with it."""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gscnn_lightning.data.base import SegmentationDataModule, Source, Split
+from gscnn_lightning.data.classes import IGNORE_INDEX
+from gscnn_lightning.errors import DataError
+
+Size = tuple[int, int]
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass
+class SplitReport:
+    """What one split holds.
+
+    Attributes:
+        split: its name.
+        sizes: number of frames per (height, width).
+        pixels: (K + 1,) pixels per class, void last.
+        images: (K + 1,) label maps with at least one pixel of the class, void last.
+        unlabelled: frames without a label map.
+        void: frames whose label map is nothing but void.
+        problems: what keeps the split from being used, one message each.
+        names: frames by the digest of their pictures.
+    """
+
+    split: Split
+    pixels: Counts
+    images: Counts
+    sizes: Counter[Size] = field(default_factory=Counter)
+    unlabelled: int = 0
+    void: int = 0
+    problems: list[str] = field(default_factory=list)
+    names: dict[bytes, str] = field(default_factory=dict)
+
+    @property
+    def frames(self) -> int:
+        """Number of frames that could be read."""
+        return sum(self.sizes.values())
+
+
+@dataclass(frozen=True)
+class _Frame:
+    name: str
+    size: Size
+    digest: bytes
+    counts: Counts | None
+    problem: str | None = None
+
+
+def check_data(
+    data: SegmentationDataModule,
+    splits: Sequence[Split] = ("train", "val", "test", "predict"),
+    progress: Callable[[Split, int, int], object] = lambda split, done, total: None,
+) -> list[SplitReport]:
+    """Read every frame of a data module, in parallel.
+
+    Args:
+        data: the data module; its `setup` need not have been called.
+        splits: what to read. Splits that are the same frames as an earlier one are left out.
+        progress: called after every frame with the split, the number of frames read and the number of all.
+
+    Returns:
+        One report per split. Problems have the words in which training would refuse the data, beside pictures of one
+        colour and pictures that are in two splits, which training does not see.
+    """
+    reports: list[SplitReport] = []
+    sources: list[list[str]] = []
+    for split in splits:
+        report = SplitReport(split, np.zeros(data.num_classes + 1, np.int64), np.zeros(data.num_classes + 1, np.int64))
+        try:
+            source = data.source(split)
+        except DataError as error:
+            report.problems.append(str(error))
+            reports.append(report)
+            continue
+        frames = [str(frame) for frame in getattr(source, "frames", map(source.name, range(len(source))))]
+        if frames not in sources:
+            sources.append(frames)
+            _read(source, report, progress)
+            reports.append(report)
+    _report_duplicates(reports)
+    return reports
+
+
+def _read(source: Source, report: SplitReport, progress: Callable[[Split, int, int], object]) -> None:
+    report.problems += getattr(source, "problems", ())
+    if not len(source) and not report.problems:
+        report.problems.append(f"the {report.split} split is empty: check its path and settings")
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        frames = pool.map(lambda index: _read_frame(source, index, len(report.pixels) - 1), range(len(source)))
+        for done, frame in enumerate(frames, start=1):
+            _add(frame, report)
+            progress(report.split, done, len(source))
+
+
+def _read_frame(source: Any, index: int, num_classes: int) -> _Frame:  # noqa: ANN401
+    name = source.name(index)
+    try:
+        if hasattr(source, "check_frame"):
+            source.check_frame(index)
+        image, mask = source.load(index)
+    except DataError as error:
+        return _Frame(name, (0, 0), b"", None, str(error))
+    problem = None
+    if (image == image[0, 0]).all():
+        problem = f"{name} (sample {index}) is of one colour all over: replace it, or leave it out"
+    counts = None
+    if mask is not None:
+        histogram = np.bincount(mask.ravel(), minlength=256)
+        counts = np.append(histogram[:num_classes], histogram[IGNORE_INDEX])
+    digest = hashlib.blake2b(image.tobytes(), digest_size=16)
+    digest.update(str(image.shape).encode())
+    return _Frame(name, image.shape[:2], digest.digest(), counts, problem)
+
+
+def _add(frame: _Frame, report: SplitReport) -> None:
+    if frame.problem is not None:
+        report.problems.append(frame.problem)
+    if not frame.digest:
+        return
+    report.sizes[frame.size] += 1
+    report.names[frame.digest] = frame.name
+    if frame.counts is None:
+        report.unlabelled += 1
+        return
+    report.pixels += frame.counts
+    report.images += frame.counts > 0
+    report.void += not frame.counts[:-1].any()
+
+
+def _report_duplicates(reports: Sequence[SplitReport]) -> None:
+    """Add a problem to the later of two splits that share a picture."""
+    seen: defaultdict[bytes, list[str]] = defaultdict(list)
+    for report in reports:
+        for digest, name in report.names.items():
+            for other in seen[digest]:
+                report.problems.append(f"{report.split} {name} is the same picture as {other}: remove one of them")
+        for digest, name in report.names.items():
+            seen[digest].append(f"{report.split} {name}")

@@ -1,0 +1,143 @@
+"""Where in a data set each class is: the index behind class-uniform sampling over all frames."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from rich.progress import track
+
+from gscnn_lightning.data.classes import IGNORE_INDEX
+from gscnn_lightning.errors import DataError
+
+Bytes = npt.NDArray[np.uint8]
+
+TILE = 256
+"""Height and width of a tile in pixels."""
+
+_VERSION = 1  # of the file format
+
+
+class LabelSource(Protocol):
+    """Frames whose labels can be read alone and recognised when they change."""
+
+    def __len__(self) -> int: ...
+
+    def load_labels(self, index: int) -> Bytes | None:
+        """Train ids (H, W), 255 for void."""
+
+    def fingerprint(self) -> str:
+        """Digest that changes with the labels."""
+
+
+class Target(NamedTuple):
+    """What a crop is to be centred on: a pixel of a class within a tile of a frame.
+
+    Attributes:
+        label: train id.
+        top: first row of the tile.
+        left: first column of the tile.
+    """
+
+    label: int
+    top: int
+    left: int
+
+
+@dataclass(frozen=True)
+class ClassTiles:
+    """All tiles of all frames that hold a class, sorted by class. Tiles are `TILE` pixels high and wide.
+
+    Attributes:
+        labels: (N,) train id.
+        frames: (N,) index of the frame.
+        tops: (N,) first row of the tile.
+        lefts: (N,) first column of the tile.
+    """
+
+    labels: npt.NDArray[np.uint8]
+    frames: npt.NDArray[np.int32]
+    tops: npt.NDArray[np.int32]
+    lefts: npt.NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        classes, starts = np.unique(self.labels, return_index=True)
+        object.__setattr__(self, "_ranges", list(zip(classes, starts, [*starts[1:], len(self.labels)], strict=True)))
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, Target]:
+        """Frame and target: a class drawn uniformly from those in the data, then one of its tiles."""
+        ranges: list[tuple[int, int, int]] = self._ranges  # type: ignore[attr-defined]
+        label, start, stop = ranges[rng.integers(len(ranges))]
+        place = rng.integers(start, stop)
+        return int(self.frames[place]), Target(int(label), int(self.tops[place]), int(self.lefts[place]))
+
+
+def class_tiles(source: LabelSource, progress: bool = True) -> ClassTiles:
+    """Index of the class tiles of a source: from the cache folder, or built and put there.
+
+    Args:
+        source: the frames.
+        progress: show a bar while the index is built.
+
+    Raises:
+        DataError: a label map cannot be read, or there is nothing but void.
+    """
+    path = cache_folder() / f"class_tiles_{_VERSION}_{source.fingerprint()[:32]}.npz"
+    # A file that is missing, or damaged, is made again.
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError), np.load(path) as arrays:
+        return ClassTiles(**{name: arrays[name] for name in ("labels", "frames", "tops", "lefts")})
+    tiles = _build(source, progress)
+    with contextlib.suppress(OSError):  # without a place to keep it, the index is built at every start
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".npz")
+        os.close(handle)
+        np.savez_compressed(name, labels=tiles.labels, frames=tiles.frames, tops=tiles.tops, lefts=tiles.lefts)
+        Path(name).replace(path)
+    return tiles
+
+
+def cache_folder() -> Path:
+    """Folder of this library below the user's cache folder: XDG_CACHE_HOME, or what is usual on the platform."""
+    if os.environ.get("XDG_CACHE_HOME"):
+        base = Path(os.environ["XDG_CACHE_HOME"])
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        base = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+    return base / "gscnn-lightning"
+
+
+def _build(source: LabelSource, progress: bool) -> ClassTiles:
+    def rows(index: int) -> npt.NDArray[np.int64]:
+        labels = source.load_labels(index)
+        found = [] if labels is None else [(label, index, top, left) for label, top, left in _tiles(labels)]
+        return np.array(found, np.int64).reshape(-1, 4)
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        results = pool.map(rows, range(len(source)))
+        shown = track(results, "where the classes are", total=len(source), transient=True, disable=not progress)
+        table = np.concatenate(list(shown))
+    if not len(table):
+        raise DataError(f"all {len(source)} label maps are void: nothing to sample classes from. Check the class table")
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    labels, frames, tops, lefts = table.T
+    return ClassTiles(labels.astype(np.uint8), *(column.astype(np.int32) for column in (frames, tops, lefts)))
+
+
+def _tiles(labels: Bytes) -> Iterator[tuple[int, int, int]]:
+    """Class, first row and first column of every tile and class in it."""
+    for top in range(0, labels.shape[0], TILE):
+        for left in range(0, labels.shape[1], TILE):
+            tile = labels[top : top + TILE, left : left + TILE]
+            counts = cv2.calcHist([tile], [0], None, [256], [0, 256]).ravel()
+            counts[IGNORE_INDEX] = 0
+            for label in np.flatnonzero(counts):
+                yield int(label), top, left
