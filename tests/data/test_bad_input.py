@@ -124,7 +124,7 @@ FOLDERS = {
     ),
     "unknown id": (
         lambda r: made.save(r / MASK, np.full((12, 16), 9, np.uint8)),
-        r"f1\.png \(sample 1\) has label values that .* not define: 9 \(192 pixels\)\. Correct the file or its class table",
+        r"f1\.png \(sample 1\) has label values that .* define: 9 \(192 pixels\)\. Correct the file or its class table",
     ),
     "unknown 16-bit id": (
         lambda r: made.save(r / MASK, np.full((12, 16), 3000, np.uint16)),
@@ -296,7 +296,7 @@ OTHERS = {
     ),
     "no package": (
         lambda r: CityscapesDataModule(r / "folder"),
-        "neither leftImg8bit nor .*: unpack leftImg8bit_trainv",
+        "neither gtFine nor .*: unpack gtFine_trainvaltest",
     ),
     "no coarse labels": (
         lambda r: CityscapesDataModule(r / "city", annotation="coarse"),

@@ -4,9 +4,16 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from tests.data.test_base import BoardsDataModule
+from tests.data.test_base import BoardsDataModule, Checkerboards
 
 from gscnn_lightning import GSCNNTask
+
+
+class Boards(Checkerboards):
+    """Large enough for the network."""
+
+    def __init__(self, length, labelled=True):
+        super().__init__(length, (40, 48), labelled)
 
 
 class Seen(Callback):
@@ -27,7 +34,8 @@ def task():
 
 
 def data(workers):
-    return BoardsDataModule(train=10, val=1, batch_size=2, num_workers=workers, crop_size=(32, 32), seed=5)
+    settings = {"batch_size": 2, "num_workers": workers, "crop_size": (32, 32), "seed": 5}
+    return BoardsDataModule(train=10, val=1, source_class=Boards, **settings)
 
 
 def run(folder, workers=0, checkpoint=None, callbacks=(), epochs=3, **settings):
@@ -35,7 +43,7 @@ def run(folder, workers=0, checkpoint=None, callbacks=(), epochs=3, **settings):
     trainer = pl.Trainer(
         accelerator="cpu", devices=1, precision="32-true", logger=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=folder, num_sanity_val_steps=0, max_epochs=epochs,
-        callbacks=[seen, *callbacks], **settings,
+        callbacks=[seen, *callbacks], **{"limit_val_batches": 0, **settings},
     )  # fmt: skip
     torch.manual_seed(0)
     module = task()
@@ -48,24 +56,31 @@ def saving(folder, **when):
     return ModelCheckpoint(folder, filename="{step}", save_top_k=-1, **when)
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Folder with a checkpoint of every step, batches and final learning rate of a run of three epochs."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, *run(folder, callbacks=[saving(folder, every_n_train_steps=1)])
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("step", [3, 5, 8])
-def test_resumes_within_and_at_the_end_of_an_epoch(step, workers, tmp_path):
-    whole, rate = run(tmp_path, callbacks=[saving(tmp_path, every_n_train_steps=1)])
+def test_resumes_within_and_at_the_end_of_an_epoch(step, workers, uninterrupted, tmp_path):
+    folder, whole, rate = uninterrupted
     assert len(whole) == 15  # five batches in each epoch
-    resumed, resumed_rate = run(tmp_path, workers, tmp_path / f"step={step}.ckpt", enable_checkpointing=False)
+    resumed, resumed_rate = run(tmp_path, workers, folder / f"step={step}.ckpt", enable_checkpointing=False)
     assert resumed == whole[step:]
     assert resumed_rate == pytest.approx(rate, rel=1e-9)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_resumes_at_epoch_ends_of_all_kinds(workers, tmp_path):
-    at_end = saving(tmp_path / "end", save_on_train_epoch_end=True)
-    at_val = saving(tmp_path / "val", save_on_train_epoch_end=False)
-    whole, _ = run(tmp_path, callbacks=[at_end, at_val], val_check_interval=2)
-    for path, step in (("end/step=5", 5), ("val/step=7", 7), ("val/step=4", 4)):
-        resumed, _ = run(tmp_path, workers, tmp_path / f"{path}.ckpt", val_check_interval=2, enable_checkpointing=False)
-        assert resumed == whole[step:], path
+@pytest.mark.parametrize(("at_end", "steps"), [(True, (5, 10)), (False, (2, 7))], ids=["epoch", "validation"])
+def test_resumes_from_checkpoints_of_epochs_and_validations(at_end, steps, workers, tmp_path):
+    settings = {"val_check_interval": 2, "limit_val_batches": 1}
+    whole, _ = run(tmp_path, callbacks=[saving(tmp_path, save_on_train_epoch_end=at_end)], **settings)
+    for step in steps:
+        resumed, _ = run(tmp_path, workers, tmp_path / f"step={step}.ckpt", enable_checkpointing=False, **settings)
+        assert resumed == whole[step:], step
 
 
 def test_resumes_with_accumulated_gradients_and_limited_epochs(tmp_path):
@@ -77,7 +92,8 @@ def test_resumes_with_accumulated_gradients_and_limited_epochs(tmp_path):
         assert resumed == whole[batches:], step
 
 
-def test_resumes_when_the_optimizer_asks_for_the_number_of_steps(tmp_path, monkeypatch):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resumes_when_the_optimizer_asks_for_the_number_of_steps(workers, uninterrupted, tmp_path, monkeypatch):
     """Lightning then makes the loaders before it restores the progress."""
     configure = GSCNNTask.configure_optimizers
 
@@ -86,27 +102,25 @@ def test_resumes_when_the_optimizer_asks_for_the_number_of_steps(tmp_path, monke
         return configure(self)
 
     monkeypatch.setattr(GSCNNTask, "configure_optimizers", ask)
-    whole, _ = run(tmp_path, callbacks=[saving(tmp_path, every_n_train_steps=1)])
-    for workers in (0, 2):
-        resumed, _ = run(tmp_path, workers, tmp_path / "step=7.ckpt", enable_checkpointing=False)
-        assert resumed == whole[7:]
+    folder, whole, _ = uninterrupted
+    resumed, _ = run(tmp_path, workers, folder / "step=7.ckpt", enable_checkpointing=False)
+    assert resumed == whole[7:]
 
 
-def test_second_fit_of_one_trainer_goes_on_with_the_next_epoch(tmp_path):
-    whole, _ = run(tmp_path, enable_checkpointing=False)
+def test_second_fit_of_one_trainer_goes_on_with_the_next_epoch(uninterrupted, tmp_path):
     seen = Seen()
     trainer = pl.Trainer(
         accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
         default_root_dir=tmp_path, num_sanity_val_steps=0, max_epochs=2, callbacks=[seen], enable_checkpointing=False,
+        limit_val_batches=0,
     )  # fmt: skip
     module, boards = task(), data(0)
     trainer.fit(module, boards)
     trainer.fit_loop.max_epochs = 3
     trainer.fit(module, boards)
-    assert seen.batches == whole
+    assert seen.batches == uninterrupted[1]
 
 
-def test_no_warning_that_resuming_would_be_unreliable(tmp_path, recwarn):
-    run(tmp_path, callbacks=[saving(tmp_path, every_n_train_steps=1)], epochs=1)
-    run(tmp_path, 0, tmp_path / "step=3.ckpt", enable_checkpointing=False, epochs=1)
+def test_no_warning_that_resuming_would_be_unreliable(uninterrupted, tmp_path, recwarn):
+    run(tmp_path, 0, uninterrupted[0] / "step=13.ckpt", enable_checkpointing=False)
     assert not [warning for warning in recwarn if "not resumable" in str(warning.message)]

@@ -1,6 +1,7 @@
 """What all data modules share: samples, loaders, order, checks and boundary maps."""
 
 import os
+from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
 import cv2
@@ -102,13 +103,17 @@ class SegmentationDataset(Dataset[Sample]):
 
 
 class ResumableLoader(DataLoader[Sample]):
-    """Loader without a state of its own, as the sampler continues from the trainer's progress.
+    """Loader whose sampler continues an interrupted epoch from the trainer's progress, hence without a state.
 
-    The two methods tell Lightning that resuming within an epoch is safe.
+    Lightning asks for the iterator before it has restored its progress and told the sampler the epoch, and loading
+    processes begin at once. So nothing starts here until the first batch is asked for.
     """
 
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from super().__iter__()
+
     def state_dict(self) -> dict[str, Any]:
-        """Nothing to keep."""
+        """Nothing: with `load_state_dict`, it tells Lightning that resuming within an epoch is safe."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -316,21 +321,13 @@ class SegmentationDataModule(pl.LightningDataModule):
             )
         return class_tiles(source, progress=self._process()[0] == 0)
 
-    def _progress(self) -> tuple[int, int] | None:
-        """Epoch and number of samples of it that this process already had, by the trainer that is fitting.
-
-        Lightning starts the loading processes of a resumed run before it tells the sampler which epoch it is.
-        """
+    def _progress(self) -> int:
+        """Samples that this process already had of the epoch that the trainer is about to begin or to resume."""
         trainer = self.trainer
         if trainer is None or trainer.state.fn != TrainerFn.FITTING or trainer.state.status != TrainerStatus.RUNNING:
-            return None
-        epoch: Any = trainer.fit_loop.epoch_progress.current
-        batch: Any = trainer.fit_loop.epoch_loop.batch_progress
-        if epoch.ready <= epoch.processed:  # between epochs
-            return epoch.processed, 0
-        if batch.is_last_batch:
-            return epoch.processed + 1, 0
-        return epoch.processed, batch.current.processed * self.batch_size
+            return 0
+        batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+        return batches.processed * self.batch_size
 
     def _ready(self, split: Split) -> SegmentationDataset:
         if split not in self.datasets:

@@ -128,9 +128,9 @@ class CityscapesDataModule(SegmentationDataModule):
         ids: dict[str, Path] = {}
         train_ids: dict[str, Path] = {}
         for split in splits:
-            images.update(self._find(root, "leftImg8bit", split, "_leftImg8bit"))
             ids.update(self._find(root, package, split, f"_{package}_labelIds"))
             train_ids.update(self._find(root, package, split, f"_{package}_labelTrainIds"))
+            images.update(self._find(root, "leftImg8bit", split, "_leftImg8bit"))
         labels, table = (ids, _FROM_ID) if ids or not train_ids else (train_ids, _FROM_TRAIN_ID)
         frames, problems = pair_files(images, labels, f"Cityscapes split {' and '.join(splits)} of {root}")
         return FileSource(frames, table, problems)

@@ -43,8 +43,8 @@ class TrainSampler(DistributedSampler):
         rank: of this process.
         class_uniform: share of the stream that is replaced by crops around a class drawn uniformly from `tiles`.
         tiles: where the classes are.
-        progress: asked at the start of every epoch for its number and for the samples that this process already had
-            of it, which are left out; None for the epoch of `set_epoch` from its start.
+        progress: asked at the start of every epoch how many of its samples this process already had before it was
+            interrupted; they are left out.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class TrainSampler(DistributedSampler):
         rank: int = 0,
         class_uniform: float = 0.0,
         tiles: ClassTiles | None = None,
-        progress: Callable[[], tuple[int, int] | None] | None = None,
+        progress: Callable[[], int] | None = None,
     ) -> None:
         # Of the data set, only the length matters.
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=seed)  # type: ignore[arg-type]
@@ -68,8 +68,8 @@ class TrainSampler(DistributedSampler):
 
     def __iter__(self) -> Iterator[Key]:
         length = len(self.dataset)  # type: ignore[arg-type]
-        epoch, done = (self.progress and self.progress()) or (self.epoch, 0)
-        begin = epoch * self.total_size
+        done = 0 if self.progress is None else self.progress()
+        begin = self.epoch * self.total_size
         permutation, drawn = np.empty(0, int), -1
         for position in range(begin + self.rank, begin + self.total_size, self.num_replicas)[done:]:
             turn, place = divmod(position, length)
