@@ -131,5 +131,5 @@ def test_bench_measures_and_compares(tmp_path, capsys):
             made.save(tmp_path / f"camvid/{split}annot/f{i}.png", np.zeros((12, 16), np.uint8))
     main(["bench", "data", "--cityscapes", "city", "--camvid", "camvid", "--repeats", "1"])
     out = capsys.readouterr().out
-    for words in ("Boundaries, radius 2", "One training sample", "8 CamVid samples", "processes: identical"):
+    for words in ("Boundaries, radius 2", "2 training samples of 720x720", "8 CamVid samples", "processes: identical"):
         assert words in out

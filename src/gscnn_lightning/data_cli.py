@@ -1,6 +1,7 @@
 """The command line of tools that take a config of ``gscnn-fit`` and need its data module only."""
 
 import inspect
+import warnings
 from argparse import SUPPRESS
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,8 @@ class DataCLI(GSCNNCLI):
     def __init__(self, name: str, tool: Callable[..., None], args: list[str]) -> None:
         self.name = name
         self.tool = tool
+        # What follows the name of the tool is handed on on purpose.
+        warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended to run from within Python")
         super().__init__(["fit", *args])
 
     @staticmethod

@@ -65,7 +65,7 @@ def preview(
         data: the data module of the config.
         out: picture to write, PNG or JPEG by its suffix.
         samples: number of samples, those a training starts with.
-        epoch: number of the epoch to show.
+        epoch: number of the epoch to begin with.
     """
     import cv2
 
@@ -82,17 +82,18 @@ def preview(
 
 
 def _training_samples(data: "SegmentationDataModule", count: int, epoch: int) -> list[Any]:
-    from itertools import islice
-
     from gscnn_lightning.data.boundaries import label_boundaries
     from gscnn_lightning.drawing import TrainingSample
 
-    data.prepare_data()
     loader = data.train_dataloader()
     sampler: Any = loader.sampler
-    sampler.set_epoch(epoch)
+    keys: list[Any] = []
+    while len(keys) < count:  # an epoch may have fewer samples
+        sampler.set_epoch(epoch)
+        keys += sampler
+        epoch += 1
     drawn = []
-    for key in islice(sampler, count):
+    for key in keys[:count]:
         sample = loader.dataset[key]
         labels = sample["mask"].numpy()
         photo = sample["image"].permute(1, 2, 0).numpy()
@@ -118,7 +119,7 @@ def _frames_table(reports: "Sequence[SplitReport]") -> Table:
 def _classes_table(reports: "Sequence[SplitReport]", names: Sequence[str]) -> Table:
     """Share of the labelled pixels, and number of label maps, of each class and split."""
     labelled = [report for report in reports if report.pixels.any()]
-    table = Table(title="classes: share of the labelled pixels (void: of all) and label maps", title_justify="left")
+    table = Table(title="classes: % of labelled pixels (void: of all), label maps", title_justify="left")
     table.add_column("class")
     for report in labelled:
         table.add_column(f"{report.split} %", justify="right")

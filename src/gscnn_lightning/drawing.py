@@ -229,7 +229,7 @@ def _sample_cells(sample: TrainingSample, cell_width: int, class_colors: Sequenc
 
 def _void_share(sample: TrainingSample, num_classes: int) -> str:
     share = float(np.mean(sample.labels >= num_classes))
-    return f"{share:.0%} void" if share else ""
+    return f"{share:.1%} void" if share else ""
 
 
 def _row_cells(row: SheetRow, class_colors: Sequence[Color]) -> dict[str, tuple[Picture, str]]:

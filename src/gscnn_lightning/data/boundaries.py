@@ -148,26 +148,20 @@ def _mark_strip(
     when it is the largest value in the minimum and the smallest in the maximum: labels are shifted around so that void
     becomes the largest one, and adding one more makes it zero and all others one more than before.
     """
-    shifted, largest, smallest = buffers
+    raised, largest, smallest = buffers
     if ignore is None:
         cv2.dilate(strip, element, dst=largest)
         cv2.erode(strip, element, dst=smallest)
         np.not_equal(largest[inner], smallest[inner], out=out)
         return
     one = strip.dtype.type(1)
-    if ignore == np.iinfo(strip.dtype).max:
-        shifted = strip
-    else:
-        np.subtract(strip, strip.dtype.type(ignore), out=shifted)
-        shifted -= one
-    np.add(shifted, one, out=largest)
-    cv2.erode(shifted, element, dst=smallest)
-    cv2.dilate(largest, element, dst=largest)
+    lowered = strip if ignore == np.iinfo(strip.dtype).max else strip - strip.dtype.type(ignore) - one
+    np.add(lowered, one, out=raised)
+    cv2.erode(lowered, element, dst=smallest)
+    cv2.dilate(raised, element, dst=largest)
     largest -= smallest  # one more than the difference of the labels
-    np.greater(largest[inner], one, out=out)
-    # uint16 offers twice the bytes needed.
-    labelled = np.not_equal(strip[inner], ignore, out=smallest[inner].view(bool)[:, : strip.shape[1]])
-    np.logical_and(out, labelled, out=out)
+    np.not_equal(largest[inner], one, out=out)
+    np.logical_and(out, raised[inner], out=out)
 
 
 def _mark_frame(image: npt.NDArray[Any], reach: int, ignore: int | None, out: npt.NDArray[np.bool_]) -> None:
