@@ -82,7 +82,6 @@ def preview(
 
 
 def _training_samples(data: "SegmentationDataModule", count: int, epoch: int) -> list[Any]:
-    from gscnn_lightning.data.boundaries import label_boundaries
     from gscnn_lightning.drawing import TrainingSample
 
     loader = data.train_dataloader()
@@ -97,8 +96,7 @@ def _training_samples(data: "SegmentationDataModule", count: int, epoch: int) ->
         sample = loader.dataset[key]
         labels = sample["mask"].numpy()
         photo = sample["image"].permute(1, 2, 0).numpy()
-        boundary = label_boundaries(labels, data.boundary_radius, data.ignore_index)
-        drawn.append(TrainingSample(sample["name"], photo, labels, boundary))
+        drawn.append(TrainingSample(sample["name"], photo, labels, data.boundaries(labels)))
     return drawn
 
 

@@ -210,6 +210,18 @@ def test_boundary_radius_is_used():
     assert torch.equal(batch["boundary"][:, 0], label_boundaries(batch["mask"], 1))
 
 
+def test_released_boundaries_can_be_chosen():
+    data = BoardsDataModule(boundary_variant="release", num_workers=0)
+    batch = data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0)
+    expected = label_boundaries(batch["mask"], 2, void="boundary", frame=True)
+    assert torch.equal(batch["boundary"][:, 0], expected)
+    labels = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    assert data.boundaries(labels).sum() == 64 - 16  # the frame counts
+    assert BoardsDataModule().boundaries(labels).sum() == 0
+    with pytest.raises(ValueError, match="boundary_variant must be 'paper' or 'release', got 'clean'"):
+        BoardsDataModule(boundary_variant="clean")
+
+
 class Witness(Recorder):
     """Writes down the names that one process saw."""
 

@@ -13,7 +13,7 @@ from pytorch_lightning.trainer.states import TrainerFn, TrainerStatus
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from gscnn_lightning.data.boundaries import label_boundaries
+from gscnn_lightning.data.boundaries import Labels, label_boundaries
 from gscnn_lightning.data.class_tiles import ClassTiles, Target, class_tiles
 from gscnn_lightning.data.classes import IGNORE_INDEX, ClassTable
 from gscnn_lightning.data.samplers import EvalSampler, TrainSampler
@@ -152,6 +152,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         samples_per_epoch: training samples of all devices per epoch, None for one pass through the data. Epochs go on
             where the last one ended, so any number uses all samples equally.
         boundary_radius: reach of the boundary maps in pixels, see `label_boundaries`.
+        boundary_variant: "paper", or "release": contact with void and the frame of the crop are boundaries too, the
+            rule that the published checkpoint was trained with (which also took class 0 for void; not here).
 
     Attributes:
         num_classes: number of classes K.
@@ -179,6 +181,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         blur: float = 0.5,
         samples_per_epoch: int | None = None,
         boundary_radius: float = 2,
+        boundary_variant: Literal["paper", "release"] = "paper",
     ) -> None:
         super().__init__()
         sizes = {"batch_size": batch_size, "val_batch_size": val_batch_size, "samples_per_epoch": samples_per_epoch}
@@ -207,7 +210,10 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.class_uniform = class_uniform
         self.class_uniform_over = class_uniform_over
         self.samples_per_epoch = samples_per_epoch
+        if boundary_variant not in ("paper", "release"):
+            raise SettingError(f"boundary_variant must be 'paper' or 'release', got {boundary_variant!r}")
         self.boundary_radius = boundary_radius
+        self.boundary_variant = boundary_variant
         self.datasets: dict[Split, SegmentationDataset] = {}
         self._sources: dict[Split, Source] = {}
 
@@ -287,9 +293,14 @@ class SegmentationDataModule(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
         """Add the boundary map of a batch that has labels, on the device."""
         if "mask" in batch:
-            boundary = label_boundaries(batch["mask"], self.boundary_radius, self.ignore_index)
-            batch["boundary"] = boundary.unsqueeze(1)  # (B, 1, H, W)
+            batch["boundary"] = self.boundaries(batch["mask"]).unsqueeze(1)  # (B, 1, H, W)
         return batch
+
+    def boundaries(self, labels: Labels) -> Labels:
+        """Boundary maps of label maps, array or tensor, by the settings of this module; see `label_boundaries`."""
+        if self.boundary_variant == "release":
+            return label_boundaries(labels, self.boundary_radius, self.ignore_index, void="boundary", frame=True)
+        return label_boundaries(labels, self.boundary_radius, self.ignore_index)
 
     def _dataset(self, split: Split) -> SegmentationDataset:
         source = self._checked_source(split)
