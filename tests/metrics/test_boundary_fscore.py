@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import binary_dilation
+from tests.metrics.maps import blobs, measure
 
 from gscnn_lightning.metrics import BoundaryFScore, boundary_fscore
 
@@ -35,16 +36,6 @@ def slow_fscore(pred, label, index, radius, ignore_index):
     precision = (a & binary_dilation(b, disc)).sum() / a.sum()
     recall = (b & binary_dilation(a, disc)).sum() / b.sum()
     return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
-
-
-def blobs(rng, shape, num_classes, ignore_index=None):
-    """Smooth random label maps, so that boundaries have the sparsity of real ones."""
-    coarse = rng.integers(0, num_classes, (shape[0], shape[1] // 6 + 1, shape[2] // 6 + 1))
-    labels = coarse.repeat(6, 1).repeat(6, 2)[:, : shape[1], : shape[2]]
-    labels = np.where(rng.random(labels.shape) < 0.03, rng.integers(0, num_classes, labels.shape), labels)
-    if ignore_index is not None:
-        labels[rng.random(labels.shape) < 0.1] = ignore_index
-    return torch.from_numpy(labels)
 
 
 @pytest.fixture
@@ -196,12 +187,6 @@ def test_bad_input_is_named(change, message):
 def batch():
     rng = np.random.default_rng(5)
     return blobs(rng, (6, 30, 40), 5), blobs(rng, (6, 30, 40), 4, 255)
-
-
-def measure(metric, preds, target, sizes):
-    for p, t in zip(preds.split(sizes), target.split(sizes), strict=True):
-        metric.update(p, t)
-    return metric
 
 
 @pytest.mark.parametrize("absent", ["skip", "one"])

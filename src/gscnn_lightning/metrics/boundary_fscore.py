@@ -15,6 +15,14 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torchmetrics import Metric
 
+from gscnn_lightning.metrics.label_maps import (
+    check_label_maps,
+    check_num_classes,
+    float_dtype,
+    mark_ignored,
+    tolerance_radii,
+)
+
 Absent = Literal["skip", "one"]
 
 # Sums of F are kept as integers in this unit: exact in any order, so that neither batch size nor number of processes
@@ -78,33 +86,15 @@ def boundary_fscore(
                  [1., 1., nan]]], dtype=torch.float64)
     """
     _validate_settings(num_classes, tolerances, absent)
-    _validate_maps(preds, target)
+    check_label_maps(preds, target)
     radii = tolerance_radii(tolerances, (preds.shape[-2], preds.shape[-1]))
     scores = np.empty((preds.shape[0], len(radii), num_classes))
     for index, (pred, label) in enumerate(zip(preds.cpu().numpy(), target.cpu().numpy(), strict=True)):
-        pred, label = _mark_ignored(pred, label, num_classes, ignore_index)
+        pred, label = mark_ignored(pred, label, num_classes, ignore_index)
         scores[index] = _image_fscore(pred, label, num_classes, radii)
     if absent == "one":
         scores[np.isnan(scores)] = 1.0
-    return torch.from_numpy(scores).to(preds.device, _float_dtype(preds.device))
-
-
-def tolerance_radii(tolerances: Sequence[float], image_size: tuple[int, int]) -> list[float]:
-    """Tolerances in pixels of an image.
-
-    Args:
-        tolerances: distances, >= 0; from 1 on in pixels, below 1 as fractions of the image diagonal.
-        image_size: (height, width) in pixels.
-
-    Returns:
-        One distance in pixels per tolerance; fractions are rounded up to whole pixels.
-
-    Example:
-        >>> tolerance_radii([3, 0.00088, 0.005], image_size=(1024, 2048))
-        [3.0, 3.0, 12.0]
-    """
-    diagonal = math.hypot(*image_size)
-    return [float(tol) if tol >= 1 else float(math.ceil(tol * diagonal)) for tol in tolerances]
+    return torch.from_numpy(scores).to(preds.device, float_dtype(preds.device))
 
 
 class BoundaryFScore(Metric):
@@ -193,48 +183,17 @@ class BoundaryFScore(Metric):
 
     def compute(self) -> Tensor:
         """Scores of all batches so far: (T,), or (T, K) with ``average="none"``."""
-        dtype = _float_dtype(self.fscore_sum.device)
+        dtype = float_dtype(self.fscore_sum.device)
         per_class = self.fscore_sum.to(dtype) * _UNIT / self.num_images.to(dtype)
         return per_class.nanmean(-1) if self.average == "macro" else per_class
 
 
 def _validate_settings(num_classes: int, tolerances: Sequence[float], absent: str) -> None:
-    if num_classes < 1:
-        raise ValueError(f"num_classes is {num_classes}; give the number of classes, at least 1")
+    check_num_classes(num_classes)
     if len(tolerances) == 0 or not all(0 <= tol < math.inf for tol in tolerances):
         raise ValueError(f"tolerances is {tolerances!r}; give one or more finite distances >= 0")
     if absent not in ("skip", "one"):
         raise ValueError(f"absent is {absent!r}; use 'skip' or 'one'")
-
-
-def _validate_maps(preds: Tensor, target: Tensor) -> None:
-    if preds.ndim != 3 or preds.shape != target.shape:
-        raise ValueError(
-            f"preds has shape {tuple(preds.shape)} and target {tuple(target.shape)}; "
-            "give two label maps of the same shape (B, H, W), logits after argmax over classes"
-        )
-    for name, labels in (("preds", preds), ("target", target)):
-        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-            raise ValueError(f"{name} has data type {labels.dtype}; give integer class labels")
-
-
-def _mark_ignored(
-    pred: npt.NDArray[np.integer], label: npt.NDArray[np.integer], num_classes: int, ignore_index: int | None
-) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
-    """Both maps with ``num_classes`` wherever the target is ignored; anything else must be a class."""
-    ignored = np.zeros(label.shape, bool) if ignore_index is None else label == ignore_index
-    dtype = np.uint8 if num_classes < 256 else np.int64
-    marked = []
-    for name, labels in (("preds", pred), ("target", label)):
-        kept = np.where(ignored, 0, labels)
-        if kept.size and (kept.min() < 0 or kept.max() >= num_classes):
-            wrong = kept.min() if kept.min() < 0 else kept.max()
-            raise ValueError(
-                f"{name} contains label {wrong}, with {num_classes} classes and ignore_index {ignore_index}; "
-                f"labels must be 0 to {num_classes - 1}" + (" or ignored" if name == "target" else "")
-            )
-        marked.append(np.where(ignored, num_classes, kept).astype(dtype))
-    return marked[0], marked[1]
 
 
 def _image_fscore(
@@ -308,8 +267,3 @@ def _share_within(
 
 def _coordinates(points: npt.NDArray[np.intp], width: int) -> npt.NDArray[np.float64]:
     return np.stack(np.divmod(points, width), axis=-1).astype(np.float64)
-
-
-def _float_dtype(device: torch.device) -> torch.dtype:
-    """Apple's MPS has no float64."""
-    return torch.float32 if device.type == "mps" else torch.float64

@@ -1,15 +1,22 @@
 """Scores from one confusion matrix over a whole split."""
 
-import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from gscnn_lightning.metrics.label_maps import class_iou
+
 
 class SegmentationScores(MulticlassConfusionMatrix):
-    """Intersection over union and accuracy of a split, from one confusion matrix over all its labelled pixels.
+    r"""Intersection over union and accuracy of a split, from one confusion matrix over all its labelled pixels.
 
     The benchmark's definition: ``IoU_c = TP_c / (TP_c + FP_c + FN_c)`` of summed counts, and mIoU its mean over the
-    classes that occur in prediction or labels. (A mean of per-image scores is something else.)
+    classes that occur in prediction or labels. (A mean of per-image scores is something else.) With :math:`n_c` the
+    number of labelled pixels of class c,
+
+    .. math::
+        \mathrm{accuracy} = \frac{\sum_c TP_c}{\sum_c n_c}, \quad
+        \mathrm{accuracy}_c = \frac{TP_c}{n_c}, \quad
+        \mathrm{fwIoU} = \frac{\sum_c n_c \mathrm{IoU}_c}{\sum_c n_c}
 
     As input to ``update``: ``preds`` and ``target``, (B, H, W) integer, 0 to K - 1, ``target`` also ``ignore_index``.
 
@@ -18,10 +25,11 @@ class SegmentationScores(MulticlassConfusionMatrix):
         ignore_index: label of void pixels, which are left out.
 
     Example:
+        >>> import torch
         >>> scores = SegmentationScores(num_classes=3)
         >>> scores.update(torch.tensor([[[0, 0, 1, 1]]]), torch.tensor([[[0, 1, 1, 255]]]))
-        >>> {name: value.tolist() for name, value in scores.compute().items()}
-        {'iou': [0.5, 0.5, nan], 'miou': 0.5, 'accuracy': 0.6666666666666666}
+        >>> {name: value.tolist() for name, value in scores.compute().items() if name != "class_accuracy"}
+        {'iou': [0.5, 0.5, nan], 'miou': 0.5, 'accuracy': 0.6666666666666666, 'mean_accuracy': 0.75, 'fwiou': 0.5}
     """
 
     def __init__(self, num_classes: int, ignore_index: int | None = 255) -> None:
@@ -32,10 +40,18 @@ class SegmentationScores(MulticlassConfusionMatrix):
         """Scores in [0, 1].
 
         Returns:
-            "iou" (K,) float64, NaN for a class in neither; "miou" and "accuracy" scalars, NaN without pixels.
+            "iou" (K,) float64, NaN for a class in neither; "miou" its mean; "accuracy" of the pixels; "class_accuracy"
+            (K,), NaN for a class without labels, and "mean_accuracy" its mean; "fwiou", the mean of IoU weighted by
+            labelled pixels. Scalars are NaN without pixels.
         """
         counts = super().compute().cpu().double()  # Apple's MPS has no float64
-        hit = counts.diagonal()
-        union = counts.sum(dim=0) + counts.sum(dim=1) - hit
-        iou = hit / union  # 0 / 0 gives the NaN that marks an absent class
-        return {"iou": iou, "miou": torch.nanmean(iou), "accuracy": hit.sum() / counts.sum()}
+        hit, labelled = counts.diagonal(), counts.sum(dim=1)
+        iou, class_accuracy = class_iou(counts), hit / labelled
+        return {
+            "iou": iou,
+            "miou": iou.nanmean(),
+            "accuracy": hit.sum() / labelled.sum(),
+            "class_accuracy": class_accuracy,
+            "mean_accuracy": class_accuracy.nanmean(),
+            "fwiou": (labelled * iou.nan_to_num(0.0)).sum() / labelled.sum(),
+        }

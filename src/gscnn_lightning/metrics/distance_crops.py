@@ -1,0 +1,176 @@
+"""Distance-based evaluation: IoU of ever smaller crops around the vanishing point, hence of ever farther scenery."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from gscnn_lightning.metrics.label_maps import check_label_maps, check_num_classes, class_iou, nested_confusion
+
+CROP_FACTORS = (0.0, 100.0, 200.0, 300.0, 400.0)
+"""Rows cut off above and below, in pixels of a frame of 1024x2048."""
+
+_FRAME_HEIGHT = 1024
+
+
+def distance_crop_iou(
+    preds: Tensor,
+    target: Tensor,
+    num_classes: int,
+    factors: Sequence[float] = CROP_FACTORS,
+    center: tuple[float, float] = (0.5, 0.5),
+    ignore_index: int | None = 255,
+) -> Tensor:
+    r"""Intersection over union per crop and class, from one confusion matrix per crop over a batch.
+
+    Crop factor f keeps the central :math:`(1 - 2 f / 1024)` of height and width: at 1024x2048 it cuts f rows off above
+    and below and 2 f columns off at either side, in other sizes in proportion. What is left lies farther away the
+    larger f is, and objects in it are smaller. Best value 1, worst 0, NaN for a class in neither map of a crop.
+
+    Source: Takikawa et al., Gated-SCNN, ICCV 2019, section 4 (distance-based evaluation). The paper crops around an
+    approximate vanishing point; by default that is the middle of the frame here.
+
+    Args:
+        preds: (B, H, W) integer, predicted classes, 0 ... K-1; anything where the target is ignored.
+        target: (B, H, W) integer, true classes, 0 ... K-1 or ``ignore_index``.
+        num_classes: number of classes K, >= 1.
+        factors: F crop factors, ascending, 0 to below 512.
+        center: vanishing point as shares of height and width; crops close in on it and never leave the image.
+        ignore_index: target value to leave out; ``None`` for none.
+
+    Returns:
+        (F, K) float64 on the CPU, in [0, 1] or NaN.
+
+    Raises:
+        ValueError: if shapes, data types, labels, ``num_classes``, ``factors`` or ``center`` are out of range.
+
+    Example:
+        Four columns, of which the crop keeps the middle two:
+
+        >>> target = torch.tensor([[[0, 0, 1, 1]] * 4])
+        >>> preds = torch.tensor([[[1, 0, 1, 1]] * 4])
+        >>> distance_crop_iou(preds, target, num_classes=2, factors=[0, 256])
+        tensor([[0.5000, 0.6667],
+                [1.0000, 1.0000]], dtype=torch.float64)
+    """
+    _check_settings(num_classes, factors, center)
+    check_label_maps(preds, target)
+    return class_iou(_confusion(preds, target, num_classes, factors, center, ignore_index))
+
+
+class DistanceCropIoU(Metric):
+    """Mean IoU of a data set by crop factor: how much is lost toward the vanishing point.
+
+    Crops and formula are those of :func:`distance_crop_iou`; the counts of all images are summed first. Best value 1,
+    worst 0.
+
+    As input to ``forward`` and ``update``: ``preds`` and ``target``, (B, H, W) integer, on any device.
+    As output of ``compute``: (F,) float64 on the CPU with ``average="macro"``, the mean over classes that occurred in
+    the crop; (F, K) with ``average="none"``, NaN for a class that did not.
+
+    Args:
+        num_classes: number of classes K, >= 1.
+        factors: F crop factors, as in :func:`distance_crop_iou`.
+        center: vanishing point as shares of height and width.
+        ignore_index: target value to leave out; ``None`` for none.
+        average: ``"macro"`` or ``"none"``.
+        kwargs: arguments of :class:`torchmetrics.Metric`.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example:
+        >>> target = torch.tensor([[[0, 0, 1, 1]] * 4])
+        >>> preds = torch.tensor([[[1, 0, 1, 1]] * 4])
+        >>> metric = DistanceCropIoU(num_classes=2, factors=[0, 256])
+        >>> metric.update(preds, target)
+        >>> metric.compute()
+        tensor([0.5833, 1.0000], dtype=torch.float64)
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+
+    confusion: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        factors: Sequence[float] = CROP_FACTORS,
+        center: tuple[float, float] = (0.5, 0.5),
+        ignore_index: int | None = 255,
+        average: Literal["macro", "none"] = "macro",
+        **kwargs: object,
+    ) -> None:
+        super().__init__(**kwargs)
+        _check_settings(num_classes, factors, center)
+        if average not in ("macro", "none"):
+            raise ValueError(f"average is {average!r}; use 'macro' or 'none'")
+        self.num_classes = num_classes
+        self.factors = tuple(factors)
+        self.center = center
+        self.ignore_index = ignore_index
+        self.average = average
+        zeros = torch.zeros(len(self.factors), num_classes, num_classes, dtype=torch.int64)
+        self.add_state("confusion", default=zeros, dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            preds: (B, H, W) integer, predicted classes, 0 ... K-1.
+            target: (B, H, W) integer, true classes, 0 ... K-1 or ``ignore_index``.
+
+        Raises:
+            ValueError: if shapes, data types or labels are out of range.
+        """
+        check_label_maps(preds, target)
+        counts = _confusion(preds, target, self.num_classes, self.factors, self.center, self.ignore_index)
+        self.confusion += counts.to(self.confusion.device)
+
+    def compute(self) -> Tensor:
+        """Scores of all batches so far: (F,), or (F, K) with ``average="none"``."""
+        per_class = class_iou(self.confusion)
+        return per_class.nanmean(-1) if self.average == "macro" else per_class
+
+
+def _check_settings(num_classes: int, factors: Sequence[float], center: tuple[float, float]) -> None:
+    check_num_classes(num_classes)
+    ascending = list(factors) == sorted(factors)
+    if not len(factors) or not ascending or not all(0 <= factor < _FRAME_HEIGHT / 2 for factor in factors):
+        raise ValueError(f"factors is {factors!r}; give one or more, ascending, from 0 to below {_FRAME_HEIGHT // 2}")
+    if not all(0 <= share <= 1 for share in center):
+        raise ValueError(f"center is {center!r}; give it as shares of height and width, 0 to 1")
+
+
+def _confusion(
+    preds: Tensor,
+    target: Tensor,
+    num_classes: int,
+    factors: Sequence[float],
+    center: tuple[float, float],
+    ignore_index: int | None,
+) -> Tensor:
+    """(F, K, K) counts of a batch."""
+    rows, columns = (
+        _crops_around(size, share, factors, target.device)
+        for size, share in zip(target.shape[-2:], center, strict=True)
+    )
+    depth = torch.minimum(rows[:, None], columns[None])
+    return nested_confusion(preds, target, depth, len(factors), num_classes, ignore_index)
+
+
+def _crops_around(size: int, share: float, factors: Sequence[float], device: torch.device) -> Tensor:
+    """(size,) int: how many of the crops contain each row, or column."""
+    position = torch.arange(size, device=device)
+    depth = torch.zeros_like(position)
+    for factor in factors:
+        cut = 2 * factor / _FRAME_HEIGHT * size  # from both sides together
+        start = round(cut * share)
+        depth += (position >= start) & (position < size - (round(cut) - start))
+    return depth
