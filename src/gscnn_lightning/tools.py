@@ -11,6 +11,7 @@ from rich.console import Console
 
 from gscnn_lightning import data_tools
 from gscnn_lightning.bench.data import data as bench_data
+from gscnn_lightning.bench.metrics import metrics as bench_metrics
 from gscnn_lightning.errors import GSCNNError
 
 
@@ -116,7 +117,7 @@ TOOLS: dict[str, Any] = {
         "_help": "Look at the data of a config before training on it.",
         **{name: _listed(tool) for name, tool in data_tools.TOOLS.items()},
     },
-    "bench": {"_help": "Measure speed, ratios in one run.", "data": bench_data},
+    "bench": {"_help": "Measure speed, ratios in one run.", "data": bench_data, "metrics": bench_metrics},
 }
 
 
