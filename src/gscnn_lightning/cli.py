@@ -8,7 +8,6 @@ import re
 import sys
 import warnings
 from argparse import RawDescriptionHelpFormatter
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -28,7 +27,8 @@ from gscnn_lightning.callbacks import (
     ProgressBar,
     RunSummary,
 )
-from gscnn_lightning.errors import GSCNNError, WeightsError
+from gscnn_lightning.checkpoint import check_checkpoint
+from gscnn_lightning.errors import GSCNNError
 from gscnn_lightning.task import SGD, GSCNNTask
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
@@ -186,30 +186,6 @@ def default_precision() -> str:
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether a message of Lightning tells something about this very run."""
     return not _EXPECTED_MESSAGES.search(record.getMessage())
-
-
-def check_checkpoint(path: str | None) -> None:
-    """Raise if a checkpoint cannot be read.
-
-    Args:
-        path: file, None, or one of Lightning's words such as "best" and "last".
-
-    Raises:
-        WeightsError: the file is missing, or is no checkpoint of this library.
-    """
-    if path is None or path in ("best", "last", "hpc", "registry"):
-        return
-    if not Path(path).is_file():
-        raise WeightsError(f"checkpoint {path} does not exist: check --ckpt_path")
-    try:
-        keys = torch.load(path, map_location="meta", weights_only=True, mmap=True)
-    except Exception as error:
-        raise WeightsError(
-            f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged or no checkpoint. "
-            "Give the best.ckpt or last.ckpt of a run"
-        ) from error
-    if not isinstance(keys, dict) or "state_dict" not in keys or "hyper_parameters" not in keys:
-        raise WeightsError(f"{path} is no checkpoint of gscnn-fit: it has no state_dict or no hyper_parameters")
 
 
 def main(args: list[str] | None = None) -> None:

@@ -75,7 +75,9 @@ def predict_logits(
         >>> torch.allclose(logits.softmax(1).sum(1), torch.ones(1, 100, 300))
         True
     """
-    _check_settings(image, window, overlap, scales)
+    if image.ndim != 4 or image.shape[1] != 3 or min(image.shape[-2:]) < 1:
+        raise ValueError(f"image has shape {tuple(image.shape)}: give (B, 3, H, W) RGB")
+    check_settings(window, overlap, scales)
     image, size = _pad(image)
     passes = [(scale, mirrored) for scale in scales for mirrored in ((False, True) if flip else (False,))]
     if passes == [(1.0, False)]:
@@ -88,9 +90,12 @@ def predict_logits(
     return _crop(_to_logits(_map(lambda t: t.div_(len(passes)), total)), size)
 
 
-def _check_settings(image: Tensor, window: tuple[int, int] | None, overlap: float, scales: Sequence[float]) -> None:
-    if image.ndim != 4 or image.shape[1] != 3 or min(image.shape[-2:]) < 1:
-        raise ValueError(f"image has shape {tuple(image.shape)}: give (B, 3, H, W) RGB")
+def check_settings(window: tuple[int, int] | None, overlap: float, scales: Sequence[float]) -> None:
+    """Raise unless `predict_logits` can work with these settings.
+
+    Raises:
+        SettingError: one is out of range; the message says which.
+    """
     if window is not None and (len(window) != 2 or min(window) < SMALLEST):
         raise SettingError(f"window is {window!r}: give height and width in pixels, {SMALLEST} at least")
     if not 0 <= overlap < 1:

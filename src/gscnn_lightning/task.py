@@ -12,9 +12,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from gscnn_lightning.errors import SettingError
+from gscnn_lightning.evaluation import Evaluation, Scores
+from gscnn_lightning.inference import check_settings, predict_logits
 from gscnn_lightning.losses import GSCNNLoss, image_weighted_cross_entropy
 from gscnn_lightning.losses.image_weighted_ce import Variant
-from gscnn_lightning.metrics import BoundaryFScore, SegmentationScores
 from gscnn_lightning.models import GSCNN, GSCNNOutput
 from gscnn_lightning.models.image_gradient import GradientKind
 from gscnn_lightning.models.layers import Norm
@@ -64,6 +65,10 @@ class GSCNNTask(pl.LightningModule):
         grad_checkpointing: compute activations again in the backward pass instead of keeping them: about a third more
             time, much less memory.
         freeze_norm: batch normalisation of the backbone keeps its pretrained statistics, for small batches.
+        window: height and width of sliding windows in validation, test and prediction; None for whole images.
+        overlap: share of a window that it has in common with the next.
+        scales: sizes of the images in validation, test and prediction, as factors; probabilities are averaged.
+        flip_average: average with the mirrored images, too.
     """
 
     def __init__(
@@ -98,8 +103,13 @@ class GSCNNTask(pl.LightningModule):
         channels_last: bool = True,
         grad_checkpointing: bool = False,
         freeze_norm: bool = False,
+        window: tuple[int, int] | None = None,
+        overlap: float = 0.25,
+        scales: Sequence[float] = (1.0,),
+        flip_average: bool = False,
     ) -> None:
         super().__init__()
+        check_settings(window, overlap, scales)
         if loss_stride < 1:
             raise SettingError(f"loss_stride is {loss_stride}: use 1 for every pixel, 2 for every second one")
         self.save_hyperparameters()
@@ -112,6 +122,7 @@ class GSCNNTask(pl.LightningModule):
         self.configure_loss()
         self.configure_metrics()
         self.class_scores: dict[str, dict[str, Tensor]] = {}
+        self.scores: dict[str, Scores] = {}
 
     def configure_network(self) -> None:
         """Build the network from the hyperparameters."""
@@ -151,18 +162,24 @@ class GSCNNTask(pl.LightningModule):
         )
 
     def configure_metrics(self) -> None:
-        """Build the metrics of validation and test."""
+        """Build the metrics of validation and, with more of them, of test."""
         h = self.settings
-        self.metrics = nn.ModuleDict()
-        for stage in ("val", "test"):
-            boundary = BoundaryFScore(h.num_classes, h.boundary_tolerances, h.ignore_index, average="none")
-            scores = SegmentationScores(h.num_classes, h.ignore_index)
-            # A Lightning submodule may not be called "val" if the trainer is to find its own attributes.
-            self.metrics[f"{stage}_metrics"] = nn.ModuleDict({"scores": scores, "boundary": boundary})
+        # A Lightning submodule may not be called "val" if the trainer is to find its own attributes.
+        self.metrics = nn.ModuleDict(
+            {
+                f"{stage}_metrics": Evaluation(self.class_names, h.ignore_index, h.boundary_tolerances, everything)
+                for stage, everything in (("val", False), ("test", True))
+            }
+        )
 
     def forward(self, image: Tensor, stride: int = 1) -> GSCNNOutput:
         """Logits at every n-th pixel of images (B, 3, H, W), uint8 or float in [0, 1]."""
         return self.network(self._layout(image), stride=stride)
+
+    def predict_output(self, image: Tensor) -> GSCNNOutput:
+        """Logits with the windows, scales and flips of the hyperparameters, of images of any size."""
+        h = self.settings
+        return predict_logits(self, image, h.window, h.overlap, h.scales, h.flip_average)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Joint loss of one batch; logs every term."""
@@ -189,16 +206,17 @@ class GSCNNTask(pl.LightningModule):
         """Label maps of a batch.
 
         Returns:
-            "name" (as in the batch), "image" (B, 3, H, W) uint8, "labels" (B, H, W) uint8, and "boundary_prob"
-            (B, 1, H, W) float32 in [0, 1], None without a shape stream.
+            "name" (as in the batch), "image" (B, 3, H, W) uint8, "labels" (B, H, W) uint8, "boundary_prob"
+            (B, 1, H, W) float32 in [0, 1], None without a shape stream, and "gates" (B, 1, h, w) in [0, 1] each.
         """
-        output = self(batch["image"])
+        output = self.predict_output(batch["image"])
         boundary = output.boundary_logits
         return {
             "name": batch["name"],
             "image": batch["image"],
             "labels": output.seg_logits.argmax(dim=1).to(torch.uint8),
             "boundary_prob": None if boundary is None else boundary.float().sigmoid(),
+            "gates": output.gates,
         }
 
     def on_validation_epoch_end(self) -> None:
@@ -232,27 +250,26 @@ class GSCNNTask(pl.LightningModule):
 
     def _evaluate(self, batch: Batch, stage: str) -> None:
         labels = batch["mask"]
-        output = self(batch["image"])
-        preds = output.seg_logits.argmax(dim=1)
-        for metric in self._stage_metrics(stage):
-            metric.update(preds, labels)
+        output = self.predict_output(batch["image"])
+        boundary = output.boundary_logits
+        prob = None if boundary is None else boundary.float().sigmoid()
+        self._metrics_of(stage).update(output.seg_logits.argmax(dim=1), prob, batch)
         loss = image_weighted_cross_entropy(output.seg_logits, labels, self.settings.ignore_index)
         self.log(f"{stage}/loss_segmentation", loss, batch_size=len(labels), sync_dist=True)
 
     def _log_scores(self, stage: str) -> None:
-        scores, boundary = self._stage_metrics(stage)
-        result: dict[str, Tensor] = scores.compute()
-        per_class = {"iou": result["iou"]}
-        per_class.update(zip(self.boundary_names, boundary.compute(), strict=True))
-        self.class_scores[stage] = {name: value.cpu() for name, value in per_class.items()}
-        logged = {"miou": result["miou"], "accuracy": result["accuracy"]}
-        logged.update({name: value.nanmean() for name, value in per_class.items() if name != "iou"})
-        logged.update({f"iou_{n.replace(' ', '_')}": v for n, v in zip(self.class_names, result["iou"], strict=True)})
+        metrics = self._metrics_of(stage)
+        scores = metrics.compute()
+        self.scores[stage] = scores
+        self.class_scores[stage] = scores.classes
+        logged = dict(scores.means)
+        logged.update({f"miou_crop_{factor}": score for factor, score in scores.crops.items()})
+        iou = scores.classes["iou"]
+        logged.update({f"iou_{n.replace(' ', '_')}": v for n, v in zip(self.class_names, iou, strict=True)})
         for name, value in logged.items():
             # Every process holds the same value after compute(), so there is nothing to average.
             self.log(f"{stage}/{name}", value.float().to(self.device), prog_bar=name == "miou", rank_zero_only=False)
-        scores.reset()
-        boundary.reset()
+        metrics.reset()
 
     @property
     def settings(self) -> Any:  # noqa: ANN401
@@ -262,11 +279,12 @@ class GSCNNTask(pl.LightningModule):
     @property
     def boundary_names(self) -> list[str]:
         """Names of the boundary scores, such as "boundary_f1_3px"; fractions of the diagonal end in "diag"."""
-        return [f"boundary_f1_{t:g}{'px' if t >= 1 else 'diag'}" for t in self.settings.boundary_tolerances]
+        return self._metrics_of("val").boundary_names
 
-    def _stage_metrics(self, stage: str) -> tuple[Any, Any]:
-        metrics: Any = self.metrics[f"{stage}_metrics"]
-        return metrics["scores"], metrics["boundary"]
+    def _metrics_of(self, stage: str) -> Evaluation:
+        metrics = self.metrics[f"{stage}_metrics"]
+        assert isinstance(metrics, Evaluation)
+        return metrics
 
     def _make_optimizer(self, config: dict[str, Any]) -> Optimizer:
         """Optimizer with the backbone's learning rate scaled; biases and normalisation scales do not decay."""

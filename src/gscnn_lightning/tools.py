@@ -1,5 +1,6 @@
 """The ``gscnn`` command: everything beside training, one function per tool."""
 
+import importlib
 import inspect
 import sys
 from collections.abc import Callable
@@ -9,7 +10,6 @@ from typing import Any, Literal
 from jsonargparse import auto_cli
 from rich.console import Console
 
-from gscnn_lightning import data_tools
 from gscnn_lightning.bench.data import data as bench_data
 from gscnn_lightning.bench.metrics import metrics as bench_metrics
 from gscnn_lightning.errors import GSCNNError
@@ -99,23 +99,35 @@ def cost(
     console.print(table)
 
 
-def _listed(tool: Callable[..., None]) -> Callable[[], None]:
+def _listed(summary: str) -> Callable[[], None]:
     """What the list of tools shows of a tool with a parser of its own."""
 
     def entry() -> None:
         raise NotImplementedError
 
-    entry.__doc__ = (tool.__doc__ or "").partition("\n")[0]
+    entry.__doc__ = summary
     return entry
 
 
+# Tools that take the configs of gscnn-fit, or things without a name before them: `main` of a module parses those.
+OWN_PARSERS = {
+    ("predict",): ("gscnn_lightning.predict", "Predict images, folders and videos; make a Cityscapes submission."),
+    ("compare",): ("gscnn_lightning.compare", "Score two checkpoints side by side, with confidence intervals."),
+    ("data", "check"): ("gscnn_lightning.data_tools", "Read a whole data set and report what is wrong with it."),
+    ("data", "preview"): ("gscnn_lightning.data_tools", "Draw training samples as the network gets them."),
+}
+_LISTED = {words[-1]: _listed(summary) for words, (_, summary) in OWN_PARSERS.items()}
+
 TOOLS: dict[str, Any] = {
     "scenes": scenes,
-    "import-release": import_release,
+    "predict": _LISTED["predict"],
+    "compare": _LISTED["compare"],
     "cost": cost,
+    "import-release": import_release,
     "data": {
         "_help": "Look at the data of a config before training on it.",
-        **{name: _listed(tool) for name, tool in data_tools.TOOLS.items()},
+        "check": _LISTED["check"],
+        "preview": _LISTED["preview"],
     },
     "bench": {"_help": "Measure speed, ratios in one run.", "data": bench_data, "metrics": bench_metrics},
 }
@@ -129,9 +141,10 @@ def main(args: list[str] | None = None) -> None:
     """
     given = sys.argv[1:] if args is None else args
     try:
-        if given[:1] == ["data"] and given[1:2] and given[1] in data_tools.TOOLS:
-            data_tools.main(given[1:])  # these take the configs of gscnn-fit, hence its parser
-            return
+        for words, (module, _) in OWN_PARSERS.items():
+            if tuple(given[: len(words)]) == words:
+                importlib.import_module(module).main(given[1:])
+                return
         if len(given) > 1 and callable(TOOLS.get(given[0])) and not given[1].startswith("-"):
             # A tool's first argument needs no name.
             given = [given[0], f"--{next(iter(inspect.signature(TOOLS[given[0]]).parameters))}", *given[1:]]

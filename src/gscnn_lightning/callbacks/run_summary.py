@@ -20,18 +20,29 @@ from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from gscnn_lightning.callbacks._run_directory import run_directory
+from gscnn_lightning.reports import plot_distance_curves, score_headings, write_table
 
 Scores = dict[str, Any]
 """Plain data, so that checkpoints stay loadable with ``weights_only=True``: "epoch" (from 0, None outside of fit),
-"monitored" (the value that chooses the best checkpoint, or None), "means" {score: value} and "classes" {score: list of
-values, NaN if absent}."""
+"monitored" (the value that chooses the best checkpoint, or None), "means" {score: value}, "classes" {score: list of
+values, NaN if absent}, "categories" {category: {score: value}} and "crops" {crop factor: mean IoU}."""
 
 _FILES = (
     ("configuration", "config.yaml"),
     ("metrics", "metrics.csv"),
     ("learning curves", "learning_curves.png"),
     ("contact sheet", "contact_sheet.png"),
+    ("distance curve", "distance_curve.png"),
 )
+
+_MEANS = {
+    "accuracy": "pixel accuracy",
+    "mean_accuracy": "class accuracy",
+    "fwiou": "frequency-weighted IoU",
+    "category_miou": "category IoU",
+    "category_miiou": "category iIoU",
+    "boundary_ods": "boundary map, best F",
+}
 
 
 class RunSummary(pl.Callback):
@@ -39,11 +50,12 @@ class RunSummary(pl.Callback):
 
     The table after ``fit`` shows the epoch of the best checkpoint (the one ``ModelCheckpoint`` monitors), or the last
     validated one if nothing is monitored. The same numbers are saved as ``scores_val.json`` or ``scores_test.json``
-    in the run's directory.
+    in the run's directory; those of a test also as ``scores_test.csv``, with ``distance_curve.png`` beside them.
 
     Reads ``class_scores`` of the task, ``{"val": {"iou": (K,), "boundary_f1_3px": (K,), ...}, "test": ...}`` with
     values in [0, 1] and NaN for absent classes; their means from the logged ``val/miou``, ``val/boundary_f1_3px``, ...;
-    and ``class_names`` of the data module. Scores are printed in percent, saved in [0, 1].
+    what else ``scores`` of the task has, ``{"test": Scores}``; and ``class_names`` of the data module. Scores are
+    printed in percent, saved in [0, 1].
     """
 
     def __init__(self) -> None:
@@ -161,23 +173,38 @@ class RunSummary(pl.Callback):
             self._directory.mkdir(parents=True, exist_ok=True)
             path = self._directory / f"scores_{stage}.json"
             path.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
+            if stage == "test":
+                write_table(path.with_suffix(".csv"), record["classes"], first="class")
+                if scores.get("crops"):
+                    plot_distance_curves({"": scores["crops"]}, self._directory / "distance_curve.png")
         facts += [(label, str(file)) for label, file in _files(trainer, self._directory, stage)]
         _show(_score_table(scores, names, title))
-        _show(Text("\n".join(f"{label:<16}{fact}" for label, fact in facts)), soft_wrap=True)
+        if stage == "test":
+            facts = [*_other_scores(scores), *facts]
+        width = max(16, 1 + max((len(label) for label, _ in facts), default=0))
+        _show(Text("\n".join(f"{label:<{width}}{fact}" for label, fact in facts)), soft_wrap=True)
 
 
 def _collect(trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> Scores:
     """Scores of the evaluation that has just ended, as plain data."""
     per_class = getattr(pl_module, "class_scores", {}).get(stage, {})
     logged = trainer.callback_metrics
-    names = ["miou" if name == "iou" else name for name in per_class]
+    whole = getattr(pl_module, "scores", {}).get(stage)
+    names = [*("miou" if name == "iou" else name for name in per_class), *(whole.means if whole else ())]
     monitor = _monitor(trainer)
     return {
         "epoch": trainer.current_epoch if trainer.state.fn == TrainerFn.FITTING else None,
         "monitored": float(logged[monitor]) if monitor in logged else None,
         "means": {name: float(logged[f"{stage}/{name}"]) for name in names if f"{stage}/{name}" in logged},
         "classes": {name: [float(value) for value in values] for name, values in per_class.items()},
+        "categories": _floats(whole.categories) if whole else {},
+        "crops": _floats(whole.crops) if whole else {},
     }
+
+
+def _floats(values: Any) -> Any:  # noqa: ANN401
+    """Nested mappings of one-element tensors as plain numbers."""
+    return {key: _floats(value) for key, value in values.items()} if isinstance(values, Mapping) else float(values)
 
 
 def _monitor(trainer: pl.Trainer) -> str | None:
@@ -210,9 +237,9 @@ def _score_table(scores: Scores, names: Sequence[str], title: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.HORIZONTALS, show_footer=True)
     means = {"iou" if name == "miou" else name: value for name, value in scores["means"].items()}
     table.add_column("class", "mean", footer_style="bold", overflow="ellipsis", no_wrap=True, max_width=28)
-    for key in scores["classes"]:
+    for key, heading in zip(scores["classes"], score_headings(list(scores["classes"])), strict=True):
         footer = _percent(means.get(key, math.nan))
-        table.add_column(_heading(key), footer, justify="right", footer_style="bold", min_width=6)
+        table.add_column(heading, footer, justify="right", footer_style="bold", min_width=6)
     for index, name in enumerate(names):
         table.add_row(str(name), *(_percent(values[index]) for values in scores["classes"].values()))
     return table
@@ -232,14 +259,28 @@ def _plain_record(scores: Scores, names: Sequence[str], stage: str) -> dict[str,
             str(name): {key: finite(values[index]) for key, values in scores["classes"].items()}
             for index, name in enumerate(names)
         },
+        **{
+            part: json.loads(json.dumps(scores[part]), parse_constant=lambda _: None)
+            for part in ("categories", "crops")
+            if scores.get(part)
+        },
     }
+
+
+def _other_scores(scores: Scores) -> list[tuple[str, str]]:
+    """What a test measures beside the table, as lines of label and value."""
+    facts = [(label, _percent(scores["means"][key])) for key, label in _MEANS.items() if key in scores["means"]]
+    if scores["crops"]:
+        facts.append((f"mIoU at crop {'/'.join(scores['crops'])}", "/".join(map(_percent, scores["crops"].values()))))
+    return facts
 
 
 def _files(trainer: pl.Trainer, directory: Path | None, stage: str) -> list[tuple[str, Path]]:
     """Labels and paths of the run's files that exist."""
     found: list[tuple[str, Path]] = []
     if directory is not None:
-        found += [(label, directory / name) for label, name in (*_FILES, ("scores", f"scores_{stage}.json"))]
+        found += [(label, directory / name) for label, name in _FILES]
+        found += [("scores", directory / f"scores_{stage}.{suffix}") for suffix in ("json", "csv")]
     for checkpoint in trainer.checkpoint_callbacks if trainer.state.fn == TrainerFn.FITTING else ():
         if isinstance(checkpoint, ModelCheckpoint):
             own = "best checkpoint" if checkpoint.monitor else "last checkpoint"
@@ -272,11 +313,6 @@ def _mean_scores(means: dict[str, float]) -> list[str]:
     if fscores:
         parts.append(f"F {'/'.join(fscores)} px {'/'.join(map(_percent, fscores.values()))}")
     return parts
-
-
-def _heading(key: str) -> str:
-    """IoU, F 3 px, ..."""
-    return {"iou": "IoU"}.get(key, key.replace("boundary_f1_", "F ").replace("px", " px"))
 
 
 def _clock(seconds: float) -> str:

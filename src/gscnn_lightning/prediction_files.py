@@ -1,0 +1,222 @@
+"""Predictions as image files: the one place that knows their names, their contents and when a file may be written."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from gscnn_lightning.data.boundaries import label_boundaries
+from gscnn_lightning.data.classes import CAMVID, CITYSCAPES, CITYSCAPES_TRAIN_ID_TO_ID
+from gscnn_lightning.drawing import Color, Picture, colorize_labels, heat_map, overlay_boundaries, overlay_labels
+from gscnn_lightning.errors import DataError, SettingError
+
+Format = Literal["labels", "ids", "color", "overlay", "boundary", "gates"]
+DEFAULT_FORMATS: tuple[Format, ...] = ("labels", "color", "overlay", "boundary")
+_NUM_GATES = 3
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is known about one image.
+
+    Attributes:
+        name: unique, relative, without suffix; may contain "/".
+        photo: (H, W, 3) uint8 RGB.
+        labels: (H, W) uint8 train ids.
+        boundary_prob: (H, W) float in [0, 1]; None from a network without shape stream.
+        gates: (h, w) float in [0, 1] each, of any size; empty from a network without shape stream.
+    """
+
+    name: str
+    photo: Picture
+    labels: npt.NDArray[np.uint8]
+    boundary_prob: npt.NDArray[np.floating] | None = None
+    gates: tuple[npt.NDArray[np.floating], ...] = ()
+
+
+class PredictionFiles:
+    """Files of predicted images in a folder.
+
+    For an image called NAME, by format:
+
+    - "labels": ``NAME_labels.png``, train ids, uint8;
+    - "ids": ``NAME_ids.png``, official Cityscapes ids, uint8, as the evaluation server and script read them;
+    - "color": ``NAME_color.png``, class colours;
+    - "overlay": ``NAME_overlay.png``, photo tinted with class colours, class outlines in white;
+    - "boundary": ``NAME_boundary.png``, boundary probability times 255, uint8;
+    - "gates": ``NAME_gate1.png`` to ``NAME_gate3.png``, attention of the gated convolutions in false colours, each
+      stretched to its own range.
+
+    The last two come only from a network with shape stream. A file appears under its name when it is complete, so
+    what an interrupted run leaves behind is usable.
+
+    Args:
+        directory: folder to write to; made when needed.
+        class_names: K names of the classes.
+        class_colors: one RGB colour (0 to 255) per class.
+        formats: what to write.
+        overwrite: replace files that exist, instead of raising.
+
+    Raises:
+        SettingError: a format is unknown, or official ids are asked of classes that are not those of Cityscapes.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        class_names: Sequence[str],
+        class_colors: Sequence[Color],
+        formats: Sequence[Format] = DEFAULT_FORMATS,
+        overwrite: bool = False,
+    ) -> None:
+        unknown = [name for name in formats if name not in get_args(Format)]
+        if unknown or not formats:
+            raise SettingError(f"unknown formats {unknown}: choose from {', '.join(get_args(Format))}")
+        if "ids" in formats and tuple(class_names) != CITYSCAPES.names:
+            raise SettingError(
+                f"official ids need the {len(CITYSCAPES)} Cityscapes classes, and the {len(class_names)} classes "
+                f"{', '.join(class_names[:3])}, ... are others: leave the format 'ids' out"
+            )
+        self.directory = Path(directory)
+        self.class_colors = class_colors
+        self.formats = tuple(dict.fromkeys(formats))
+        self.overwrite = overwrite
+
+    def paths(self, name: str, shape_stream: bool) -> list[Path]:
+        """Files that an image has when it is done.
+
+        Args:
+            name: of the image.
+            shape_stream: whether the network has one.
+        """
+        endings: list[str] = []
+        for kind in self.formats:
+            if kind == "gates":
+                endings += [f"gate{index + 1}" for index in range(_NUM_GATES)] if shape_stream else []
+            elif kind != "boundary" or shape_stream:
+                endings.append(kind)
+        return [self.directory / f"{name}_{ending}.png" for ending in endings]
+
+    def write(self, prediction: Prediction, missing_only: bool = False) -> None:
+        """Write the files of an image.
+
+        Args:
+            prediction: what is known about it.
+            missing_only: leave files that exist, instead of raising.
+
+        Raises:
+            DataError: a file exists and is not to be overwritten, or cannot be written.
+        """
+        pictures = self._pictures(prediction)
+        for path in self.paths(prediction.name, prediction.boundary_prob is not None):
+            draw = pictures[path.name.rpartition("_")[2].removesuffix(".png")]
+            if not (missing_only and path.exists()):
+                write_png(path, draw(), self.overwrite)
+
+    def _pictures(self, prediction: Prediction) -> dict[str, Callable[[], npt.NDArray[np.uint8]]]:
+        """How to make the picture of each file ending."""
+        labels, prob = prediction.labels, prediction.boundary_prob
+        pictures: dict[str, Callable[[], npt.NDArray[np.uint8]]] = {
+            "labels": lambda: labels,
+            "ids": lambda: official_ids(labels),
+            "color": lambda: colorize_labels(labels, self.class_colors),
+            "overlay": lambda: overlay(prediction.photo, labels, self.class_colors),
+        }
+        if prob is not None:
+            pictures["boundary"] = lambda: np.rint(255 * prob.astype(np.float32)).astype(np.uint8)
+        for index, gate in enumerate(prediction.gates):
+            pictures[f"gate{index + 1}"] = lambda gate=gate: _gate_picture(gate, labels.shape)  # type: ignore[misc]
+        return pictures
+
+
+def overlay(photo: Picture, labels: npt.NDArray[np.integer], class_colors: Sequence[Color]) -> Picture:
+    """Photo tinted with class colours, class outlines in white.
+
+    Args:
+        photo: (H, W, 3) uint8.
+        labels: (H, W) integer train ids.
+        class_colors: one RGB colour (0 to 255) per class.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    tinted = overlay_labels(photo, labels, class_colors)
+    return overlay_boundaries(tinted, label_boundaries(labels, radius=1), color=(255, 255, 255))
+
+
+def official_ids(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+    """Cityscapes train ids as official ids; anything that is no class becomes 0, "unlabeled".
+
+    Example:
+        >>> official_ids(np.array([[0, 18, 255]])).tolist()
+        [[7, 33, 0]]
+    """
+    table = np.zeros(256, np.uint8)
+    for train_id, official in CITYSCAPES_TRAIN_ID_TO_ID.items():
+        table[train_id] = official
+    return table[labels]
+
+
+def colors_of(class_names: Sequence[str]) -> tuple[Color, ...]:
+    """Display colours of classes: those of Cityscapes or CamVid where the names are theirs, else well separated hues.
+
+    Args:
+        class_names: K names.
+
+    Returns:
+        K RGB colours, 0 to 255.
+    """
+    for table in (CITYSCAPES, CAMVID):
+        if tuple(class_names) == table.names:
+            return table.colors
+    # Steps of the golden ratio keep any number of hues apart; three levels of brightness separate neighbours further.
+    index = np.arange(len(class_names))
+    hsv = np.stack([(index * 0.618034) % 1 * 180, np.full(len(index), 200), 255 - 60 * (index % 3)], axis=-1)
+    rgb = cv2.cvtColor(hsv[None].astype(np.uint8), cv2.COLOR_HSV2RGB)[0]
+    return tuple((int(r), int(g), int(b)) for r, g, b in rgb)
+
+
+def write_png(path: Path, picture: npt.NDArray[np.uint8], overwrite: bool = False) -> None:
+    """Write an image file, all of it or nothing.
+
+    Args:
+        path: file to write; its folder is made.
+        picture: (H, W) or (H, W, 3) RGB, uint8.
+        overwrite: replace a file that exists.
+
+    Raises:
+        DataError: the file exists and is not to be overwritten, or cannot be written.
+    """
+    if picture.ndim == 3:
+        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR).astype(np.uint8)
+    encoded = cv2.imencode(".png", picture)[1].tobytes()
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(encoded)
+        if overwrite:
+            part.replace(path)
+        else:
+            # Of two processes that write images of one name, only one can succeed.
+            os.link(part, path)
+    except FileExistsError as error:
+        raise DataError(
+            f"{path} exists already and is not overwritten: remove it or choose another output_dir; "
+            "if this run wrote it, two images have the same name"
+        ) from error
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _gate_picture(gate: npt.NDArray[np.floating], shape: tuple[int, ...]) -> Picture:
+    low, high = float(gate.min()), float(gate.max())
+    # Nearly constant gates stay flat: without a least range their rounding noise would look like structure.
+    picture = heat_map(gate, low, max(high, low + 0.05), colormap="viridis")
+    return cv2.resize(picture, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
