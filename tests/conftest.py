@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -45,3 +46,19 @@ def reference(reference_dir):
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def video(tmp_path):
+    """Writes a video whose frame k has the grey level 40 k."""
+
+    def write(frames, name="drive.mp4", size=(64, 48)):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, size)
+        for index in range(frames):
+            writer.write(np.full((size[1], size[0], 3), 40 * index, np.uint8))
+        writer.release()
+        return path
+
+    return write

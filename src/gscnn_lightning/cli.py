@@ -7,11 +7,10 @@ import logging
 import re
 import sys
 import warnings
-from argparse import RawDescriptionHelpFormatter
 from typing import Any, NoReturn
 
 import torch
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse import ArgumentParser, Namespace
 from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.callbacks import ProgressBar as AnyProgressBar
@@ -30,6 +29,7 @@ from gscnn_lightning.callbacks import (
 from gscnn_lightning.checkpoint import check_checkpoint
 from gscnn_lightning.errors import GSCNNError
 from gscnn_lightning.task import SGD, GSCNNTask
+from gscnn_lightning.tool_parser import HelpFormatter
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
@@ -52,10 +52,6 @@ examples:
   gscnn-fit fit --help                               every setting
 With --ckpt_path, the model's settings are those in the checkpoint.
 """
-
-
-class _HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """Help that keeps the lines of the examples."""
 
 
 class _Parser(LightningArgumentParser):
@@ -116,7 +112,7 @@ class GSCNNCLI(LightningCLI):
                     PredictionWriter(),
                 ],
             },
-            parser_kwargs={"description": DESCRIPTION, "formatter_class": _HelpFormatter},
+            parser_kwargs={"description": DESCRIPTION, "formatter_class": HelpFormatter},
             auto_configure_optimizers=False,
             args=args,
         )

@@ -12,6 +12,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 from pytorch_lightning import LightningDataModule
+from pytorch_lightning.cli import instantiate_class
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +25,7 @@ from gscnn_lightning.errors import SettingError
 from gscnn_lightning.evaluation import Evaluation, Scores
 from gscnn_lightning.reports import plot_distance_curves, score_headings, write_table
 from gscnn_lightning.task import GSCNNTask
+from gscnn_lightning.tool_parser import HelpFormatter, underscored
 
 DESCRIPTION = """Score two checkpoints on the same frames, such as Gated-SCNN and its matched control.
 
@@ -101,8 +103,8 @@ def compare(
     """
     if resamples < 1:
         raise SettingError(f"resamples is {resamples}: give 1 or more")
-    datamodule.setup("validate" if split == "val" else "test")
     tasks = [load_task(path, device) for path in (a, b)]
+    datamodule.setup("validate" if split == "val" else "test")
     names: Any = datamodule.class_names  # type: ignore[attr-defined]
     for path, task in zip((a, b), tasks, strict=True):
         if list(task.class_names) != list(names):
@@ -249,7 +251,7 @@ def _table(title: str, differences: Mapping[str, Difference]) -> Table:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="gscnn compare", description=DESCRIPTION)
+    parser = ArgumentParser(prog="gscnn compare", description=DESCRIPTION, formatter_class=HelpFormatter)
     parser.add_argument("a", help="checkpoint to compare with, such as the control's")
     parser.add_argument("b", help="checkpoint that is compared")
     parser.add_argument("--config", type=str, help="config of gscnn-fit that names the data; default that of A's run")
@@ -301,11 +303,11 @@ def main(args: list[str]) -> None:
     Args:
         args: arguments after ``gscnn compare``.
     """
-    parser = _parser()
+    parser, args = _parser(), underscored(args)
     data = _data_of_config(args)
     config = parser.parse_args([*(["--data", json.dumps(data)] if data else []), *args])
     if config.data is None:
         raise SettingError(f"which data? {config.a} lies in no run with a config.yaml: give --config or --data")
-    settings = parser.instantiate_classes(config).as_dict()
+    settings = config.as_dict()
     del settings["config"]
-    compare(datamodule=settings.pop("data"), **settings)
+    compare(datamodule=instantiate_class((), settings.pop("data")), **settings)

@@ -23,6 +23,7 @@ from gscnn_lightning.inputs import Input, find_inputs, read_frames, read_picture
 from gscnn_lightning.prediction_files import DEFAULT_FORMATS, Format, Prediction, PredictionFiles, colors_of
 from gscnn_lightning.submission import CITIES, check_submission, submission_inputs
 from gscnn_lightning.task import GSCNNTask
+from gscnn_lightning.tool_parser import HelpFormatter, underscored
 
 DESCRIPTION = """Predict images, folders, patterns and videos with a checkpoint of gscnn-fit.
 
@@ -258,10 +259,10 @@ def main(args: list[str]) -> None:
     Args:
         args: arguments after ``gscnn predict``.
     """
-    parser = ArgumentParser(prog="gscnn predict", description=DESCRIPTION)
+    parser = ArgumentParser(prog="gscnn predict", description=DESCRIPTION, formatter_class=HelpFormatter)
     parser.add_argument("checkpoint", help="best.ckpt or last.ckpt of a run")
     parser.add_argument("inputs", nargs="*", help="images, folders, patterns, videos; for a submission Cityscapes")
     parser.add_function_arguments(predict, as_group=False, skip={"checkpoint", "inputs"})
-    code = predict(**parser.parse_args(args).as_dict())
+    code = predict(**parser.parse_args(underscored(args)).as_dict())
     if code:
         sys.exit(code)

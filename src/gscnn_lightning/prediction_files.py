@@ -199,11 +199,13 @@ def write_png(path: Path, picture: npt.NDArray[np.uint8], overwrite: bool = Fals
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(encoded)
-        if overwrite:
-            part.replace(path)
-        else:
-            # Of two processes that write images of one name, only one can succeed.
-            os.link(part, path)
+        try:
+            if overwrite:
+                part.replace(path)
+            else:
+                _link(part, path)
+        finally:
+            part.unlink(missing_ok=True)
     except FileExistsError as error:
         raise DataError(
             f"{path} exists already and is not overwritten: remove it or choose another output_dir; "
@@ -211,8 +213,18 @@ def write_png(path: Path, picture: npt.NDArray[np.uint8], overwrite: bool = Fals
         ) from error
     except OSError as error:
         raise DataError(f"cannot write {path}: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+
+
+def _link(part: Path, path: Path) -> None:
+    """Give a complete file its name: of two processes that write images of one name, only one can succeed."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(path) from None
+        part.replace(path)
 
 
 def _gate_picture(gate: npt.NDArray[np.floating], shape: tuple[int, ...]) -> Picture:

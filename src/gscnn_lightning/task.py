@@ -122,7 +122,7 @@ class GSCNNTask(pl.LightningModule):
         self.configure_loss()
         self.configure_metrics()
         self.class_scores: dict[str, dict[str, Tensor]] = {}
-        self.scores: dict[str, Scores] = {}
+        self.stage_scores: dict[str, Scores] = {}
 
     def configure_network(self) -> None:
         """Build the network from the hyperparameters."""
@@ -260,7 +260,7 @@ class GSCNNTask(pl.LightningModule):
     def _log_scores(self, stage: str) -> None:
         metrics = self._metrics_of(stage)
         scores = metrics.compute()
-        self.scores[stage] = scores
+        self.stage_scores[stage] = scores
         self.class_scores[stage] = scores.classes
         logged = dict(scores.means)
         logged.update({f"miou_crop_{factor}": score for factor, score in scores.crops.items()})

@@ -54,7 +54,7 @@ class RunSummary(pl.Callback):
 
     Reads ``class_scores`` of the task, ``{"val": {"iou": (K,), "boundary_f1_3px": (K,), ...}, "test": ...}`` with
     values in [0, 1] and NaN for absent classes; their means from the logged ``val/miou``, ``val/boundary_f1_3px``, ...;
-    what else ``scores`` of the task has, ``{"test": Scores}``; and ``class_names`` of the data module. Scores are
+    what else ``stage_scores`` of the task has, ``{"test": Scores}``; and ``class_names`` of the data module. Scores are
     printed in percent, saved in [0, 1].
     """
 
@@ -189,7 +189,7 @@ def _collect(trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> 
     """Scores of the evaluation that has just ended, as plain data."""
     per_class = getattr(pl_module, "class_scores", {}).get(stage, {})
     logged = trainer.callback_metrics
-    whole = getattr(pl_module, "scores", {}).get(stage)
+    whole = getattr(pl_module, "stage_scores", {}).get(stage)
     names = [*("miou" if name == "iou" else name for name in per_class), *(whole.means if whole else ())]
     monitor = _monitor(trainer)
     return {
