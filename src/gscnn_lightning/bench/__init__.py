@@ -63,13 +63,18 @@ def time_side_by_side(functions: Mapping[str, Callable[[], object]], repeats: in
         raise ValueError(f"repeats must be 1 or more, got {repeats}")
     for function in functions.values():
         function()
-    memory = {name: _peak_memory(function) for name, function in functions.items()}
-    rounds: dict[str, list[float]] = {name: [] for name in functions}
-    names = list(functions)
-    for turn in range(repeats):
-        start = turn % len(names)
-        for name in names[start:] + names[:start]:
-            rounds[name].append(_seconds(functions[name]))
+    gc.collect()
+    gc.disable()  # a collection would be charged to whoever happens to trigger it
+    try:
+        memory = {name: _peak_memory(function) for name, function in functions.items()}
+        rounds: dict[str, list[float]] = {name: [] for name in functions}
+        names = list(functions)
+        for turn in range(repeats):
+            start = turn % len(names)
+            for name in names[start:] + names[:start]:
+                rounds[name].append(_seconds(functions[name]))
+    finally:
+        gc.enable()
     return {name: Timing(tuple(rounds[name]), memory[name]) for name in functions}
 
 
@@ -92,19 +97,13 @@ def print_table(title: str, timings: Mapping[str, Timing], baseline: str) -> Non
 
 
 def _seconds(function: Callable[[], object]) -> float:
-    gc.collect()
-    gc.disable()  # a collection would be charged to whoever happens to trigger it
-    try:
-        start = time.perf_counter()
-        function()
-        return time.perf_counter() - start
-    finally:
-        gc.enable()
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
 
 
 def _peak_memory(function: Callable[[], object]) -> int | None:
     """Bytes by which a call raises the peak of the resident memory."""
-    gc.collect()
     if not sys.platform.startswith("linux"):
         return None
     try:
