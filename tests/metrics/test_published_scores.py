@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from gscnn_lightning.metrics import BoundaryFScore, SegmentationScores
-from gscnn_lightning.metrics.boundary_fscore import _boundary_points, _mark_ignored, _share_within, tolerance_radii
+from gscnn_lightning.metrics.boundary_fscore import _boundary_points, _share_within
+from gscnn_lightning.metrics.label_maps import mark_ignored, tolerance_radii
 
 THRESHOLDS = ["0.0005", "0.001875", "0.00375", "0.005"]
 
@@ -33,7 +34,7 @@ def test_precision_and_radius_of_every_tolerance(golden, pairs):
         pred, label = (x[0].numpy() for x in pairs[name])
         radius = tolerance_radii([float(tolerance)], pred.shape)[0]
         assert radius == golden[f"{name}/radius_{suffix}"]
-        a, b = (_boundary_points(x, 19) for x in _mark_ignored(pred, label, 19, 255))
+        a, b = (_boundary_points(x, 19) for x in mark_ignored(pred, label, 19, 255))
         for index, precision in enumerate(golden[match[0]]):
             if a[index].size and b[index].size:
                 own = _share_within(a[index], b[index], [radius], pred.shape[1], np.zeros(pred.size, bool))[0]
