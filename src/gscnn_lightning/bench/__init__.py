@@ -86,9 +86,10 @@ def print_table(title: str, timings: Mapping[str, Timing], baseline: str) -> Non
         timings: what `time_side_by_side` returned.
         baseline: name of the function that the ratios refer to.
     """
-    table = Table(title=title, title_justify="left")
+    caption = f"ratio to {baseline!r} in the same round, median"
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("what")
-    for heading in ("median ms", f"times {baseline!r}", "peak extra MB"):
+    for heading in ("median ms", "ratio", "peak extra MB"):
         table.add_column(heading, justify="right")
     for name, timing in timings.items():
         memory = "unknown" if timing.memory is None else f"{timing.memory / 1e6:.1f}"
