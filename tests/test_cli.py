@@ -1,7 +1,9 @@
 """The command line: in this process where that is enough, in real processes where it is not."""
 
+import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,13 +89,30 @@ def test_validation_of_the_checkpoint_gives_the_runs_scores(run, tmp_path, capsy
     assert "F 1 px" in capsys.readouterr().out
 
 
-def test_test_and_predict_need_only_the_config_that_ran(run, tmp_path):
+def test_test_and_predict_need_only_the_config_that_ran(run, tmp_path, capsys):
     common = ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints/best.ckpt")]
     main(["test", *common])
-    assert (tmp_path / "runs/default/version_0/scores_test.json").is_file()
+    folder = tmp_path / "runs/default/version_0"
+    saved = scores(folder, "test")
+    assert list(saved["crops"]) == ["0", "100", "200", "300", "400"]
+    assert saved["categories"]["flat"]["category_iou"] > 0
+    with (folder / "scores_test.csv").open() as file:
+        rows = {row["class"]: row for row in csv.DictReader(file)}
+    assert float(rows["road"]["boundary_iou"]) == saved["classes"]["road"]["boundary_iou"]
+    assert (folder / "distance_curve.png").is_file()
+    out = capsys.readouterr().out
+    assert "BIoU" in out
+    assert re.search(r"mIoU at crop 0/100/200/300/400 +\d", out)
     main(["predict", *common])
     written = sorted((tmp_path / "runs/default/version_1/predictions").rglob("*_labels.png"))
     assert len(written) == 5
+
+
+def test_scales_and_windows_are_chosen_when_a_checkpoint_is_used(run, tmp_path):
+    common = ["validate", "--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints/best.ckpt")]
+    main([*common, "--model.window", "[48,64]", "--model.scales", "[0.5,1]", "--model.flip_average", "true"])
+    again = scores(tmp_path / "runs/default/version_0")["means"]
+    assert again["accuracy"] != pytest.approx(scores(run)["means"]["accuracy"], rel=1e-3)
 
 
 def test_run_can_be_started_again_from_its_config(run, tmp_path):
@@ -199,6 +218,18 @@ def test_scenes_are_written_and_read_back_by_the_real_data_module(tmp_path, caps
         tools(["scenes", "--out", "street"])
     assert stop.value.code == 2
     assert "street is not an empty folder" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_test_like_one(run, tmp_path):
+    """The test split has an odd number of frames, so the processes have unequal numbers of batches."""
+    checkpoint = ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints/best.ckpt")]
+    for distributed in ([], ["--trainer.devices", "2", "--trainer.strategy", "ddp"]):
+        command = [sys.executable, "-m", "gscnn_lightning", "test", *checkpoint, *distributed]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr[-3000:]
+    one, two = (scores(tmp_path / f"runs/default/version_{version}", "test") for version in (0, 1))
+    assert two == one
 
 
 def test_two_processes_train_and_score_like_one(run, tmp_path):

@@ -9,6 +9,8 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 
 from gscnn_lightning import GSCNNTask, ScenesDataModule
+from gscnn_lightning.inference import predict_logits
+from gscnn_lightning.metrics import SegmentationScores
 
 TINY = {
     "backbone": "test_resnet",
@@ -137,6 +139,38 @@ def test_predictions_are_label_maps_at_full_size(tmp_path):
     assert len(prediction["name"]) == 1
 
 
+def test_windows_scales_and_flips_are_used_outside_of_training_and_stay_out_of_checkpoints(tmp_path):
+    settings = {"window": (48, 64), "overlap": 0.5, "scales": [0.5, 1.0], "flip_average": True}
+    task = GSCNNTask(num_classes=19, **TINY, **settings)
+    _, trainer = fit(tmp_path, epochs=1, task=task)
+    content = torch.load(trainer.checkpoint_callback.best_model_path, weights_only=True)
+    assert not set(settings) & set(content["hyper_parameters"])
+    batch = next(iter(scenes().predict_dataloader()))
+    expected = predict_logits(task.eval(), batch["image"], (48, 64), 0.5, (0.5, 1.0), flip=True)
+    prediction = task.predict_step(batch, 0)
+    assert prediction["labels"].equal(expected.seg_logits.argmax(1).byte())
+    assert prediction["boundary_prob"].equal(expected.boundary_logits.sigmoid())
+    assert [gate.shape for gate in prediction["gates"]] == [(1, 1, 64, 128)] * 3
+    with torch.no_grad():
+        assert not prediction["labels"].equal(task(batch["image"]).seg_logits.argmax(1).byte())
+        scores = SegmentationScores(19)
+        for sample in scenes().val_dataloader().dataset:
+            output = predict_logits(task, sample["image"][None], (48, 64), 0.5, (0.5, 1.0), flip=True)
+            scores.update(output.seg_logits.argmax(1), sample["mask"][None])
+    result = trainer.validate(task, scenes(), verbose=False)[0]
+    assert result["val/miou"] == pytest.approx(scores.compute()["miou"].item(), rel=1e-6)
+
+
+def test_test_scores_everything(tmp_path):
+    task, trainer = fit(tmp_path, epochs=1)
+    result = trainer.test(task, scenes(), verbose=False)[0]
+    names = ("boundary_iou", "boundary_ods", "fwiou", "mean_accuracy", "miou_crop_0", "miou_crop_400")
+    assert {f"test/{name}" for name in names} < set(result)
+    assert result["test/miou_crop_0"] == pytest.approx(result["test/miou"])
+    assert list(task.class_scores["test"]) == ["iou", "boundary_f1_1px", "boundary_f1_0.01diag", "boundary_iou"]
+    assert "val/boundary_iou" not in trainer.callback_metrics
+
+
 def test_half_precision_trains(tmp_path):
     _, trainer = fit(tmp_path, epochs=1, precision="bf16-mixed")
     assert trainer.callback_metrics["train/loss"].isfinite()
@@ -161,3 +195,5 @@ def test_wrong_settings_are_named():
         GSCNNTask(num_classes=2, class_names=["a", "b", "c"], **TINY)
     with pytest.raises(ValueError, match="loss_stride is 0"):
         GSCNNTask(num_classes=2, **{**TINY, "loss_stride": 0})
+    with pytest.raises(ValueError, match=r"window is \(8, 8\)"):
+        GSCNNTask(num_classes=2, **TINY, window=(8, 8))

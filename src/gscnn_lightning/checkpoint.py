@@ -1,6 +1,7 @@
 """Checkpoints of ``gscnn-fit`` for use without a trainer."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,12 +33,13 @@ def check_checkpoint(path: str | None) -> None:
         raise WeightsError(f"{path} is no checkpoint of gscnn-fit: it has no state_dict or no hyper_parameters")
 
 
-def load_task(path: str, device: str = "auto") -> GSCNNTask:
+def load_task(path: str, device: str = "auto", **settings: Any) -> GSCNNTask:  # noqa: ANN401
     """The task of a checkpoint, in evaluation mode.
 
     Args:
         path: best.ckpt or last.ckpt of a run.
         device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest there is.
+        **settings: arguments of `GSCNNTask` that replace those of the checkpoint, such as its window and scales.
 
     Raises:
         WeightsError: the file is missing, damaged or no checkpoint of this library.
@@ -54,5 +56,5 @@ def load_task(path: str, device: str = "auto") -> GSCNNTask:
     except (RuntimeError, AssertionError) as error:
         raise SettingError(f"device {device!r} cannot be used ({str(error).splitlines()[0]}): try cpu") from error
     # weights_only, as a checkpoint may come from anywhere.
-    task = GSCNNTask.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    task = GSCNNTask.load_from_checkpoint(path, map_location="cpu", weights_only=True, **settings)
     return task.to(where).eval()

@@ -1,6 +1,7 @@
 """``gscnn compare``: two checkpoints on the same frames, with bootstrap confidence intervals over images."""
 
 import argparse
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -81,6 +82,10 @@ def compare(
     split: Literal["val", "test"] = "test",
     resamples: int = 1000,
     seed: int = 0,
+    window: tuple[int, int] | None = None,
+    overlap: float = 0.25,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
     device: str = "auto",
 ) -> dict[str, Difference]:
     """Score two checkpoints side by side.
@@ -93,6 +98,10 @@ def compare(
         split: which frames.
         resamples: number of bootstrap samples.
         seed: of the bootstrap.
+        window: height and width of sliding windows, None for whole images.
+        overlap: share of a window that it has in common with the next.
+        scales: sizes of the images as factors; probabilities are averaged.
+        flip: average with the mirrored images, too.
         device: cpu, cuda, cuda:1, mps, or auto for the fastest there is.
 
     Returns:
@@ -103,7 +112,8 @@ def compare(
     """
     if resamples < 1:
         raise SettingError(f"resamples is {resamples}: give 1 or more")
-    tasks = [load_task(path, device) for path in (a, b)]
+    how = {"window": window, "overlap": overlap, "scales": scales, "flip_average": flip}
+    tasks = [load_task(path, device, **how) for path in (a, b)]
     datamodule.setup("validate" if split == "val" else "test")
     names: Any = datamodule.class_names  # type: ignore[attr-defined]
     for path, task in zip((a, b), tasks, strict=True):
@@ -117,7 +127,8 @@ def compare(
     evaluation = Evaluation(names, tasks[0].settings.ignore_index, tolerances, everything=True)
     first, second = (image_states(task, evaluation, datamodule, split) for task in tasks)
     result = differences(evaluation, first, second, resamples, seed)
-    _save(result, {"a": a, "b": b, "split": split, "frames": len(first), "resamples": resamples}, out)
+    made_with = {"a": a, "b": b, "split": split, "frames": len(first), "resamples": resamples, **how}
+    _save(result, made_with, out)
     _show(result, a, b, len(first), names, evaluation.boundary_names, out)
     return result
 
@@ -264,7 +275,7 @@ def _data_of_config(args: Sequence[str]) -> dict[str, Any]:
     """The data settings of the config that is named, or of the run that the first checkpoint lies in."""
     known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     known.add_argument("checkpoints", nargs="*")
-    for name in ("config", "out", "split", "resamples", "seed", "device"):
+    for name in ("config", *inspect.signature(compare).parameters):
         known.add_argument(f"--{name}")
     plain = [arg for index, arg in enumerate(args) if not _belongs_to_data(args, index)]
     given = known.parse_known_args(plain)[0]

@@ -49,9 +49,9 @@ def predict(
     out: Path = Path("predictions"),
     formats: Sequence[Format] = DEFAULT_FORMATS,
     window: tuple[int, int] | None = None,
-    overlap: float | None = None,
-    scales: Sequence[float] | None = None,
-    flip: bool | None = None,
+    overlap: float = 0.25,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
     overwrite: bool = False,
     device: str = "auto",
     cityscapes_submission: str | None = None,
@@ -63,11 +63,11 @@ def predict(
         inputs: images, folders, patterns and videos; for a submission the folder of Cityscapes.
         out: folder to write to.
         formats: what to write: labels (train ids), ids (official Cityscapes ids), color, overlay, boundary, gates.
-        window: height and width of sliding windows; by default the checkpoint's setting, and 1024x1024 for pictures of
-            more than 4 megapixels at their largest scale.
-        overlap: share of a window that it has in common with the next; by default the checkpoint's setting.
-        scales: sizes of the images as factors, probabilities are averaged; by default the checkpoint's setting.
-        flip: average with the mirrored images, too; by default the checkpoint's setting.
+        window: height and width of sliding windows; by default whole images, and 1024x1024 for pictures of more than
+            4 megapixels at their largest scale.
+        overlap: share of a window that it has in common with the next.
+        scales: sizes of the images as factors; probabilities are averaged.
+        flip: average with the mirrored images, too.
         overwrite: make everything again.
         device: cpu, cuda, cuda:1, mps, or auto for the fastest there is.
         cityscapes_submission: train, val or test: official ids of all frames of this split under the names that the
@@ -79,7 +79,7 @@ def predict(
     Raises:
         GSCNNError: a setting or an input cannot be used; the message says which.
     """
-    check_settings(window, overlap or 0.0, scales or (1.0,))
+    check_settings(window, overlap, scales)
     if cityscapes_submission is not None:
         if len(inputs) > 1 or cityscapes_submission not in CITIES:
             raise SettingError(
@@ -92,9 +92,7 @@ def predict(
         raise SettingError("nothing to predict: give images, folders, patterns or videos after the checkpoint")
     else:
         found, others = find_inputs(inputs)
-    task = load_task(checkpoint, device)
-    settings = {"window": window, "overlap": overlap, "scales": scales, "flip_average": flip}
-    task.hparams.update({name: value for name, value in settings.items() if value is not None})
+    task = load_task(checkpoint, device, window=window, overlap=overlap, scales=scales, flip_average=flip)
     files = PredictionFiles(out, task.class_names, colors_of(task.class_names), formats, overwrite)
     # A submission holds nothing but its pictures.
     note = out / "predictions.json" if cityscapes_submission is None else out.with_name(f"{out.name}.json")

@@ -23,6 +23,9 @@ from gscnn_lightning.models.layers import Norm
 SGD = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}}
 """The paper's optimizer; the learning rate is for a total batch of 16."""
 
+PREDICTION_SETTINGS = ("window", "overlap", "scales", "flip_average")
+"""Hyperparameters that are not part of a checkpoint."""
+
 Batch = dict[str, Any]
 
 
@@ -238,12 +241,12 @@ class GSCNNTask(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make the checkpoint self-contained: loading it must not look for pretrained weights again."""
-        checkpoint["hyper_parameters"] = {
-            **checkpoint["hyper_parameters"],
-            "pretrained": False,
-            "backbone_weights": None,
-        }
+        """Make the checkpoint self-contained: loading it must not look for pretrained weights again.
+
+        Nor does it fix how images are predicted, which is chosen anew by whoever uses it.
+        """
+        kept = {k: v for k, v in checkpoint["hyper_parameters"].items() if k not in PREDICTION_SETTINGS}
+        checkpoint["hyper_parameters"] = {**kept, "pretrained": False, "backbone_weights": None}
 
     def _layout(self, image: Tensor) -> Tensor:
         return image.contiguous(memory_format=torch.channels_last) if self.settings.channels_last else image
