@@ -1,13 +1,15 @@
 import csv
+import io
 import json
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from tests.test_evaluation import part
 from tests.tiny import write_checkpoint
 
-from gscnn_lightning.compare import differences
+from gscnn_lightning.compare import Difference, _table, differences
 from gscnn_lightning.data.classes import CAMVID, CITYSCAPES
 from gscnn_lightning.evaluation import Evaluation
 from gscnn_lightning.tools import main as tools
@@ -110,3 +112,10 @@ def test_mistakes_get_one_message(tmp_path, monkeypatch, capsys):
         message = capsys.readouterr().err
         assert words in message
         assert "Traceback" not in message
+
+
+def test_score_that_a_control_has_not_is_a_dash():
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(_table("mean scores", {"boundary map, best F": Difference(np.nan, 0.6267, np.nan, np.nan)}))
+    row = next(line for line in console.export_text().splitlines() if "boundary map" in line)
+    assert row.split()[-4:] == ["-", "62.67", "-", "-"]

@@ -147,7 +147,7 @@ def image_states(
     """
     loader: Any = datamodule.val_dataloader() if split == "val" else datamodule.test_dataloader()
     states = []
-    for batch in tqdm(loader, unit="batch"):
+    for batch in tqdm(loader, unit="batch", disable=None):  # None: only in a terminal
         batch = {key: value.to(task.device) if isinstance(value, Tensor) else value for key, value in batch.items()}
         batch = datamodule.on_after_batch_transfer(batch, 0)
         output = task.predict_output(batch["image"])
@@ -257,7 +257,9 @@ def _table(title: str, differences: Mapping[str, Difference]) -> Table:
         table.add_column(heading, justify="right")
     for name, d in differences.items():
         interval = f"{100 * d.low:+.2f} to {100 * d.high:+.2f}{' *' if d.is_clear else '  '}"
-        table.add_row(name, f"{100 * d.a:.2f}", f"{100 * d.b:.2f}", f"{100 * (d.b - d.a):+.2f}", interval)
+        known = not np.isnan(d.low + d.high)  # a control has no boundary map to score
+        values = [f"{100 * value:.2f}" if not np.isnan(value) else "-" for value in (d.a, d.b)]
+        table.add_row(name, *values, f"{100 * (d.b - d.a):+.2f}" if known else "-", interval if known else "-  ")
     return table
 
 
