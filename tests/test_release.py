@@ -14,6 +14,7 @@ from gscnn_lightning.errors import WeightsError
 from gscnn_lightning.losses import GSCNNLoss
 from gscnn_lightning.models import GSCNN
 from gscnn_lightning.release import SETTINGS, load_release_checkpoint, read_release_checkpoint, released_name
+from gscnn_lightning.task import PREDICTION_SETTINGS
 from gscnn_lightning.tools import main as tools
 from gscnn_lightning.weights import read_backbone_weights
 
@@ -218,7 +219,8 @@ def test_imported_checkpoint_is_one_of_ours(light, tmp_path, capsys, monkeypatch
     assert (task.network.shape_stream.gates[2].conv.weight == 0.75).all()
     assert task.hparams.loss_variant == task.hparams.image_gradient == "release"
     assert task.class_names[0] == "road"
-    assert set(torch.load("gscnn.ckpt", weights_only=True)["hyper_parameters"]) == set(task.hparams)
+    kept = set(task.hparams) - set(PREDICTION_SETTINGS)
+    assert set(torch.load("gscnn.ckpt", weights_only=True)["hyper_parameters"]) == kept
     del task
     data = ["--data", "ScenesDataModule", "--data.size", "[64,128]", "--data.val_samples", "1"]
     plain = ["--data.num_workers", "0", "--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]
