@@ -148,7 +148,7 @@ def image_states(
     loader: Any = datamodule.val_dataloader() if split == "val" else datamodule.test_dataloader()
     states = []
     for batch in tqdm(loader, unit="batch", disable=None):  # None: only in a terminal
-        batch = {key: value.to(task.device) if isinstance(value, Tensor) else value for key, value in batch.items()}
+        batch = datamodule.transfer_batch_to_device(batch, task.device, 0)
         batch = datamodule.on_after_batch_transfer(batch, 0)
         output = task.predict_output(batch["image"])
         preds, prob = output.seg_logits.argmax(1), output.boundary_logits

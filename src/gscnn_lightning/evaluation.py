@@ -119,14 +119,14 @@ class Evaluation(nn.Module):
         return {
             f"{name}.{key}": getattr(metric, key).clone()
             for name, metric in self._metrics()
-            for key in metric._defaults
+            for key in metric.metric_state
         }
 
     def compute_from(self, state: Mapping[str, Tensor]) -> Scores:
         """Scores of sums as `state` gives them, or of their sums over images."""
         for name, metric in self._metrics():
             metric.reset()
-            for key in metric._defaults:
+            for key in metric.metric_state:
                 setattr(metric, key, state[f"{name}.{key}"].to(getattr(metric, key)))
             # The boundary map's own score is there only if there was a boundary map.
             metric._update_count = int(name != "ods" or bool(state["ods.counts"].any()))

@@ -10,11 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gscnn_lightning.data.files import IMAGE_SUFFIXES, _is_truncated
+from gscnn_lightning.data.files import IMAGE_SUFFIXES, is_truncated
 from gscnn_lightning.drawing import Picture
 from gscnn_lightning.errors import DataError
 
-SUFFIXES = IMAGE_SUFFIXES | {".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2"}
+SUFFIXES = IMAGE_SUFFIXES | {".pgm", ".jp2"}
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
 
 
@@ -79,7 +79,7 @@ def read_picture(path: Path) -> Picture:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    if _is_truncated(content):
+    if is_truncated(content):
         raise DataError(f"{path}: truncated after {len(content)} bytes")
     try:
         picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None

@@ -125,28 +125,17 @@ class PredictionFiles:
             "labels": lambda: labels,
             "ids": lambda: official_ids(labels),
             "color": lambda: colorize_labels(labels, self.class_colors),
-            "overlay": lambda: overlay(prediction.photo, labels, self.class_colors),
+            "overlay": lambda: overlay_boundaries(
+                overlay_labels(prediction.photo, labels, self.class_colors),
+                label_boundaries(labels, radius=1),
+                color=(255, 255, 255),
+            ),
         }
         if prob is not None:
             pictures["boundary"] = lambda: np.rint(255 * prob.astype(np.float32)).astype(np.uint8)
         for index, gate in enumerate(prediction.gates):
             pictures[f"gate{index + 1}"] = lambda gate=gate: _gate_picture(gate, labels.shape)  # type: ignore[misc]
         return pictures
-
-
-def overlay(photo: Picture, labels: npt.NDArray[np.integer], class_colors: Sequence[Color]) -> Picture:
-    """Photo tinted with class colours, class outlines in white.
-
-    Args:
-        photo: (H, W, 3) uint8.
-        labels: (H, W) integer train ids.
-        class_colors: one RGB colour (0 to 255) per class.
-
-    Returns:
-        (H, W, 3) uint8.
-    """
-    tinted = overlay_labels(photo, labels, class_colors)
-    return overlay_boundaries(tinted, label_boundaries(labels, radius=1), color=(255, 255, 255))
 
 
 def official_ids(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from gscnn_lightning.data.cityscapes import PACKAGES
 from gscnn_lightning.data.files import data_root, find_files
 from gscnn_lightning.errors import DataError
 from gscnn_lightning.inputs import Input
@@ -34,8 +35,6 @@ CITIES = {
 }
 """Number of frames of each city in the official splits: 2975, 500 and 1525."""
 
-_PLACES = ("leftImg8bit", "leftImg8bit_trainvaltest/leftImg8bit")
-
 
 def submission_inputs(inputs: Sequence[str], split: str) -> list[Input]:
     """Frames of a split, under the names of their predictions: ``<city>_<sequence>_<frame>``, without folders.
@@ -48,11 +47,12 @@ def submission_inputs(inputs: Sequence[str], split: str) -> list[Input]:
         DataError: the folder or its images are missing.
     """
     root = data_root(inputs[0] if inputs else None, "CITYSCAPES_DATASET", "Cityscapes")
-    for place in _PLACES:
+    places = PACKAGES["leftImg8bit"]
+    for place in places:
         images = find_files(root / place / split, ending="_leftImg8bit")
         if images:
             return [Input(path, name.rpartition("/")[2]) for name, path in images.items()]
-    raise DataError(f"no images in {root / _PLACES[0] / split}: unpack leftImg8bit_trainvaltest.zip in {root}")
+    raise DataError(f"no images in {root / places[0] / split}: unpack leftImg8bit_trainvaltest.zip in {root}")
 
 
 def check_submission(out: Path, split: str, inputs: Sequence[Input]) -> list[str]:

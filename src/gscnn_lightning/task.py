@@ -124,7 +124,6 @@ class GSCNNTask(pl.LightningModule):
         self.configure_network()
         self.configure_loss()
         self.configure_metrics()
-        self.class_scores: dict[str, dict[str, Tensor]] = {}
         self.stage_scores: dict[str, Scores] = {}
 
     def configure_network(self) -> None:
@@ -264,7 +263,6 @@ class GSCNNTask(pl.LightningModule):
         metrics = self._metrics_of(stage)
         scores = metrics.compute()
         self.stage_scores[stage] = scores
-        self.class_scores[stage] = scores.classes
         logged = dict(scores.means)
         logged.update({f"miou_crop_{factor}": score for factor, score in scores.crops.items()})
         iou = scores.classes["iou"]
@@ -283,6 +281,11 @@ class GSCNNTask(pl.LightningModule):
     def boundary_names(self) -> list[str]:
         """Names of the boundary scores, such as "boundary_f1_3px"; fractions of the diagonal end in "diag"."""
         return self._metrics_of("val").boundary_names
+
+    @property
+    def class_scores(self) -> dict[str, dict[str, Tensor]]:
+        """Latest scores per class by stage: {"val": {"iou": (K,), "boundary_f1_3px": (K,), ...}, "test": ...}."""
+        return {stage: scores.classes for stage, scores in self.stage_scores.items()}
 
     def _metrics_of(self, stage: str) -> Evaluation:
         metrics = self.metrics[f"{stage}_metrics"]

@@ -219,7 +219,7 @@ def real_label_maps(cityscapes_root):
 
 def histogram(files):
     """Pixels per train id, void last, as the data module reads them."""
-    source = FileSource([Frame(file.name, file, file) for file in files], cityscapes_module._FROM_ID)
+    source = FileSource([Frame(file.name, file, file) for file in files], cityscapes_module.FROM_ID)
     counts = sum(np.bincount(source.load_labels(i).ravel(), minlength=256) for i in range(len(files)))
     return [*counts[:19].tolist(), int(counts[255])]
 

@@ -163,8 +163,8 @@ def _camvid(root: Path, num_workers: int) -> "SegmentationDataModule":
     """CamVid as in configs/camvid.yaml."""
     from gscnn_lightning.data import CamVidDataModule
 
-    settings: dict[str, Any] = {"crop_size": (184, 240), "scale": (0.5, 1.0), "class_uniform": 0.5, "blur": 0.0}
-    return CamVidDataModule(root, batch_size=4, num_workers=num_workers, **settings)
+    settings: dict[str, Any] = {"crop_size": (184, 240), "scale": (0.5, 1.0), "class_uniform": 0.75, "blur": 0.0}
+    return CamVidDataModule(root, batch_size=8, num_workers=num_workers, **settings)
 
 
 class _Decoded:

@@ -166,12 +166,9 @@ def _drawn_labels() -> Labels:
 
 
 def _read_labels(path: Path) -> Labels:
-    from gscnn_lightning.data.classes import CITYSCAPES_ID_TO_TRAIN_ID
+    from gscnn_lightning.data.cityscapes import FROM_ID
 
     raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if raw is None or raw.ndim != 2 or raw.dtype != np.uint8:
         raise DataError(f"{path} is no 8-bit label map with one channel: give an official *_labelIds.png")
-    table = np.full(256, _VOID, np.uint8)
-    for official, train_id in CITYSCAPES_ID_TO_TRAIN_ID.items():
-        table[official % 256] = train_id
-    return table[raw]
+    return FROM_ID[raw]

@@ -20,16 +20,16 @@ from gscnn_lightning.data.files import (
 )
 from gscnn_lightning.errors import DataError, SettingError
 
-# An 8-bit file holds the official id -1 (license plate) as 255.
-_FROM_ID = label_table({raw % 256: train_id for raw, train_id in CITYSCAPES_ID_TO_TRAIN_ID.items()})
+FROM_ID = label_table({raw % 256: train_id for raw, train_id in CITYSCAPES_ID_TO_TRAIN_ID.items()})
+"""Train id of each official id; an 8-bit file holds the id -1 (license plate) as 255."""
 _FROM_TRAIN_ID = label_table({**{i: i for i in range(len(CITYSCAPES))}, IGNORE_INDEX: IGNORE_INDEX})
 
-# Folders that hold the splits, as the official archives unpack with and without a folder of the archive's name.
-_PACKAGES = {
+PACKAGES = {
     "leftImg8bit": ("leftImg8bit", "leftImg8bit_trainvaltest/leftImg8bit", "leftImg8bit_trainextra/leftImg8bit"),
     "gtFine": ("gtFine", "gtFine_trainvaltest/gtFine"),
     "gtCoarse": ("gtCoarse", "gtCoarse/gtCoarse"),
 }
+"""Folders that hold the splits, as the official archives unpack with and without a folder of the archive's name."""
 
 VAL_CITIES = (
     ("frankfurt", "lindau", "munster"),  # the official validation split
@@ -105,7 +105,7 @@ class CityscapesDataModule(SegmentationDataModule):
         if split == "predict":
             images = self._find(root, "leftImg8bit", "test", "_leftImg8bit")
             if images:
-                return FileSource([Frame(name, path) for name, path in images.items()], _FROM_ID)
+                return FileSource([Frame(name, path) for name, path in images.items()], FROM_ID)
         if split == "train":
             return self._training(root)
         if self.train_split == "trainval":
@@ -131,7 +131,7 @@ class CityscapesDataModule(SegmentationDataModule):
             ids.update(self._find(root, package, split, f"_{package}_labelIds"))
             train_ids.update(self._find(root, package, split, f"_{package}_labelTrainIds"))
             images.update(self._find(root, "leftImg8bit", split, "_leftImg8bit"))
-        labels, table = (ids, _FROM_ID) if ids or not train_ids else (train_ids, _FROM_TRAIN_ID)
+        labels, table = (ids, FROM_ID) if ids or not train_ids else (train_ids, _FROM_TRAIN_ID)
         frames, problems = pair_files(images, labels, f"Cityscapes split {' and '.join(splits)} of {root}")
         return FileSource(frames, table, problems)
 
@@ -169,10 +169,10 @@ class CityscapesDataModule(SegmentationDataModule):
 
 def _split_folder(root: Path, package: str, split: str) -> Path:
     """Folder of a split in one of the places of a package; it need not exist if another split is there."""
-    places = [root / place for place in _PACKAGES[package]]
+    places = [root / place for place in PACKAGES[package]]
     present = [place for place in places if place.is_dir()]
     if not present:
         archive = {"gtCoarse": "gtCoarse.zip"}.get(package, f"{package}_trainvaltest.zip")
-        missing = f"{root} has neither {' nor '.join(_PACKAGES[package])}"
+        missing = f"{root} has neither {' nor '.join(PACKAGES[package])}"
         raise DataError(f"{missing}: unpack {archive} there, or correct root (--data.root FOLDER)")
     return next((place / split for place in present if (place / split).is_dir()), present[0] / split)

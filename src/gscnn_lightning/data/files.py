@@ -304,7 +304,7 @@ def _refuse_truncated(path: Path) -> None:
         end = file.read()
     if any(start.startswith(head) and tail not in end for head, tail in _ENDS.items()):
         content = path.read_bytes()
-        if _is_truncated(content):
+        if is_truncated(content):
             raise DataError(f"{path} is truncated after {len(content)} bytes: copy it again")
 
 
@@ -317,7 +317,7 @@ def _decode(path: Path, flags: int, index: int, indices: bool = False) -> npt.ND
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path} (sample {index}): {error}") from error
-    if _is_truncated(content):
+    if is_truncated(content):
         raise DataError(f"{path} (sample {index}) is truncated after {len(content)} bytes: copy it again")
     try:
         if indices and content.startswith(_PNG) and content[25:26] == b"\x03":
@@ -330,7 +330,7 @@ def _decode(path: Path, flags: int, index: int, indices: bool = False) -> npt.ND
     return image
 
 
-def _is_truncated(content: bytes) -> bool:
+def is_truncated(content: bytes) -> bool:
     """Whether the end of a PNG or JPEG is missing. Decoders only warn then, and return grey or black pixels."""
     if content.startswith(_PNG):
         return content.rfind(_ENDS[_PNG]) < 0

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
-from torchmetrics import Metric
 
+from gscnn_lightning.metrics.base import LabelMapMetric
 from gscnn_lightning.metrics.label_maps import (
     check_label_maps,
     check_num_classes,
@@ -97,7 +97,7 @@ def boundary_fscore(
     return torch.from_numpy(scores).to(preds.device, float_dtype(preds.device))
 
 
-class BoundaryFScore(Metric):
+class BoundaryFScore(LabelMapMetric):
     r"""Mean boundary F-score of a data set, for several tolerances at once.
 
     .. math:: F_{rc} = \frac{1}{|I_c|} \sum_{i \in I_c} F_{rc}(i)
@@ -133,12 +133,6 @@ class BoundaryFScore(Metric):
         tensor([0.5000, 1.0000], dtype=torch.float64)
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    plot_lower_bound = 0.0
-    plot_upper_bound = 1.0
-
     fscore_sum: Tensor
     num_images: Tensor
 
@@ -151,15 +145,10 @@ class BoundaryFScore(Metric):
         average: Literal["macro", "none"] = "macro",
         **kwargs: object,
     ) -> None:
-        super().__init__(**kwargs)
         _validate_settings(num_classes, tolerances, absent)
-        if average not in ("macro", "none"):
-            raise ValueError(f"average is {average!r}; use 'macro' or 'none'")
-        self.num_classes = num_classes
+        super().__init__(num_classes, ignore_index, average, **kwargs)
         self.tolerances = tuple(tolerances)
-        self.ignore_index = ignore_index
         self.absent = absent
-        self.average = average
         zeros = torch.zeros(len(self.tolerances), num_classes, dtype=torch.int64)
         self.add_state("fscore_sum", default=zeros, dist_reduce_fx="sum")
         self.add_state("num_images", default=zeros.clone(), dist_reduce_fx="sum")
@@ -184,8 +173,7 @@ class BoundaryFScore(Metric):
     def compute(self) -> Tensor:
         """Scores of all batches so far: (T,), or (T, K) with ``average="none"``."""
         dtype = float_dtype(self.fscore_sum.device)
-        per_class = self.fscore_sum.to(dtype) * _UNIT / self.num_images.to(dtype)
-        return per_class.nanmean(-1) if self.average == "macro" else per_class
+        return self.averaged(self.fscore_sum.to(dtype) * _UNIT / self.num_images.to(dtype))
 
 
 def _validate_settings(num_classes: int, tolerances: Sequence[float], absent: str) -> None:

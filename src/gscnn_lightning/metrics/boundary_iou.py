@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
+from gscnn_lightning.metrics.base import LabelMapMetric
 from gscnn_lightning.metrics.label_maps import check_label_maps, check_num_classes, float_dtype, mark_ignored
 
 # OpenCV filters no integers wider than 16 bits, and void needs one of their values.
@@ -71,7 +71,7 @@ def boundary_iou(
     return intersection / union
 
 
-class BoundaryIoU(Metric):
+class BoundaryIoU(LabelMapMetric):
     r"""Boundary IoU of a data set, from counts summed over all images as in mean IoU.
 
     The formula is that of :func:`boundary_iou`. Best value 1, worst 0. Counts are integers: the result depends neither
@@ -102,12 +102,6 @@ class BoundaryIoU(Metric):
         tensor(0.6000, dtype=torch.float64)
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    plot_lower_bound = 0.0
-    plot_upper_bound = 1.0
-
     intersection: Tensor
     union: Tensor
 
@@ -120,15 +114,10 @@ class BoundaryIoU(Metric):
         average: Literal["macro", "none"] = "macro",
         **kwargs: object,
     ) -> None:
-        super().__init__(**kwargs)
         _check_settings(num_classes, distance)
-        if average not in ("macro", "none"):
-            raise ValueError(f"average is {average!r}; use 'macro' or 'none'")
-        self.num_classes = num_classes
+        super().__init__(num_classes, ignore_index, average, **kwargs)
         self.distance = distance
-        self.ignore_index = ignore_index
         self.frame = frame
-        self.average = average
         self.add_state("intersection", default=torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("union", default=torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -150,8 +139,7 @@ class BoundaryIoU(Metric):
     def compute(self) -> Tensor:
         """Score of all batches so far: a scalar, or (K,) with ``average="none"``."""
         dtype = float_dtype(self.union.device)
-        per_class = self.intersection.to(dtype) / self.union.to(dtype)
-        return per_class.nanmean() if self.average == "macro" else per_class
+        return self.averaged(self.intersection.to(dtype) / self.union.to(dtype))
 
 
 def _check_settings(num_classes: int, distance: float) -> None:

@@ -5,8 +5,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
+from gscnn_lightning.metrics.base import RegionIoU
 from gscnn_lightning.metrics.label_maps import check_label_maps, check_num_classes, class_iou, nested_confusion
 
 CROP_FACTORS = (0.0, 100.0, 200.0, 300.0, 400.0)
@@ -56,11 +56,10 @@ def distance_crop_iou(
                 [1.0000, 1.0000]], dtype=torch.float64)
     """
     _check_settings(num_classes, factors, center)
-    check_label_maps(preds, target)
     return class_iou(_confusion(preds, target, num_classes, factors, center, ignore_index))
 
 
-class DistanceCropIoU(Metric):
+class DistanceCropIoU(RegionIoU):
     """Mean IoU of a data set by crop factor: how much is lost toward the vanishing point.
 
     Crops and formula are those of :func:`distance_crop_iou`; the counts of all images are summed first. Best value 1,
@@ -90,14 +89,6 @@ class DistanceCropIoU(Metric):
         tensor([0.5833, 1.0000], dtype=torch.float64)
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    plot_lower_bound = 0.0
-    plot_upper_bound = 1.0
-
-    confusion: Tensor
-
     def __init__(
         self,
         num_classes: int,
@@ -107,36 +98,14 @@ class DistanceCropIoU(Metric):
         average: Literal["macro", "none"] = "macro",
         **kwargs: object,
     ) -> None:
-        super().__init__(**kwargs)
         _check_settings(num_classes, factors, center)
-        if average not in ("macro", "none"):
-            raise ValueError(f"average is {average!r}; use 'macro' or 'none'")
-        self.num_classes = num_classes
+        super().__init__(len(factors), num_classes, ignore_index, average, **kwargs)
         self.factors = tuple(factors)
         self.center = center
-        self.ignore_index = ignore_index
-        self.average = average
-        zeros = torch.zeros(len(self.factors), num_classes, num_classes, dtype=torch.int64)
-        self.add_state("confusion", default=zeros, dist_reduce_fx="sum")
 
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            preds: (B, H, W) integer, predicted classes, 0 ... K-1.
-            target: (B, H, W) integer, true classes, 0 ... K-1 or ``ignore_index``.
-
-        Raises:
-            ValueError: if shapes, data types or labels are out of range.
-        """
-        check_label_maps(preds, target)
-        counts = _confusion(preds, target, self.num_classes, self.factors, self.center, self.ignore_index)
-        self.confusion += counts.to(self.confusion.device)
-
-    def compute(self) -> Tensor:
-        """Scores of all batches so far: (F,), or (F, K) with ``average="none"``."""
-        per_class = class_iou(self.confusion)
-        return per_class.nanmean(-1) if self.average == "macro" else per_class
+    def counts(self, preds: Tensor, target: Tensor) -> Tensor:
+        """(F, K, K) int64 counts of a batch, one matrix per crop."""
+        return _confusion(preds, target, self.num_classes, self.factors, self.center, self.ignore_index)
 
 
 def _check_settings(num_classes: int, factors: Sequence[float], center: tuple[float, float]) -> None:
@@ -157,6 +126,7 @@ def _confusion(
     ignore_index: int | None,
 ) -> Tensor:
     """(F, K, K) counts of a batch."""
+    check_label_maps(preds, target)
     rows, columns = (
         _crops_around(size, share, factors, target.device)
         for size, share in zip(target.shape[-2:], center, strict=True)

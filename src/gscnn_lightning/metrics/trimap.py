@@ -6,8 +6,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
+from gscnn_lightning.metrics.base import RegionIoU
 from gscnn_lightning.metrics.label_maps import (
     check_label_maps,
     check_num_classes,
@@ -56,7 +56,7 @@ def trimap_iou(
     return class_iou(_confusion(preds, target, num_classes, widths, ignore_index))
 
 
-class TrimapIoU(Metric):
+class TrimapIoU(RegionIoU):
     """Mean IoU of a data set near its true boundaries, for several widths at once.
 
     Band and formula are those of :func:`trimap_iou`; the counts of all images are summed first. Best value 1, worst 0.
@@ -84,14 +84,6 @@ class TrimapIoU(Metric):
         tensor([1.0000, 0.5833], dtype=torch.float64)
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    plot_lower_bound = 0.0
-    plot_upper_bound = 1.0
-
-    confusion: Tensor
-
     def __init__(
         self,
         num_classes: int,
@@ -100,34 +92,13 @@ class TrimapIoU(Metric):
         average: Literal["macro", "none"] = "macro",
         **kwargs: object,
     ) -> None:
-        super().__init__(**kwargs)
         _check_settings(num_classes, widths)
-        if average not in ("macro", "none"):
-            raise ValueError(f"average is {average!r}; use 'macro' or 'none'")
-        self.num_classes = num_classes
+        super().__init__(len(widths), num_classes, ignore_index, average, **kwargs)
         self.widths = tuple(widths)
-        self.ignore_index = ignore_index
-        self.average = average
-        zeros = torch.zeros(len(self.widths), num_classes, num_classes, dtype=torch.int64)
-        self.add_state("confusion", default=zeros, dist_reduce_fx="sum")
 
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            preds: (B, H, W) integer, predicted classes, 0 ... K-1.
-            target: (B, H, W) integer, true classes, 0 ... K-1 or ``ignore_index``.
-
-        Raises:
-            ValueError: if shapes, data types or labels are out of range.
-        """
-        counts = _confusion(preds, target, self.num_classes, self.widths, self.ignore_index)
-        self.confusion += counts.to(self.confusion.device)
-
-    def compute(self) -> Tensor:
-        """Scores of all batches so far: (T,), or (T, K) with ``average="none"``."""
-        per_class = class_iou(self.confusion)
-        return per_class.nanmean(-1) if self.average == "macro" else per_class
+    def counts(self, preds: Tensor, target: Tensor) -> Tensor:
+        """(T, K, K) int64 counts of a batch, one matrix per width."""
+        return _confusion(preds, target, self.num_classes, self.widths, self.ignore_index)
 
 
 def _check_settings(num_classes: int, widths: Sequence[float]) -> None:
