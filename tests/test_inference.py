@@ -1,5 +1,8 @@
 """Windows, scales and flips on small networks whose results are known."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -176,3 +179,22 @@ def test_certain_classes_stay_finite():
 def test_bad_settings_are_named(network, change, message):
     with pytest.raises(ValueError, match=message):
         predict_logits(**({"network": network, "image": image(40, 40)} | change))
+
+
+MEMORY = """
+import resource
+import torch
+from gscnn_lightning.inference import predict_logits
+from gscnn_lightning.models import GSCNN
+network = GSCNN(19, "tf_efficientnet_lite0", pretrained=False, output_stride=16).eval()
+image = torch.randint(0, 256, (1, 3, 1024, 2048), dtype=torch.uint8)
+output = predict_logits(network, image, window=(1024, 1024), scales=(0.5, 1, 2), flip=True)
+assert output.seg_logits.shape == (1, 19, 1024, 2048)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_three_scales_and_flip_of_a_cityscapes_frame_fit_into_3_gb():
+    result = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 3e6  # kilobytes, everything in the process included

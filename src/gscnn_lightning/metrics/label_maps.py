@@ -104,19 +104,19 @@ def nested_confusion(
     Raises:
         ValueError: a label is neither a class nor ignored.
     """
-    counted = (depth > 0).expand(target.shape)
     if ignore_index is not None:
-        counted = counted & (target != ignore_index)
-    true, predicted = target[counted].long(), preds[counted].long()
-    for name, labels in (("preds", predicted), ("target", true)):
+        ignored = target == ignore_index
+        # Void lies in no region, whatever is predicted there.
+        preds, target = preds.masked_fill(ignored, 0), target.masked_fill(ignored, 0)
+        depth = torch.where(ignored, 0, depth)
+    for name, labels in (("preds", preds), ("target", target)):
         if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
             raise ValueError(
                 f"{name} contains labels from {int(labels.min())} to {int(labels.max())}; with {num_classes} classes "
                 f"and ignore_index {ignore_index} they must be 0 to {num_classes - 1}"
             )
-    innermost = depth.expand(target.shape)[counted].long() - 1
-    cells = (innermost * num_classes + true) * num_classes + predicted
-    rings = torch.bincount(cells, minlength=num_regions * num_classes**2)
+    cells = (depth.int() * num_classes + target) * num_classes + preds
+    rings = torch.bincount(cells.flatten(), minlength=(num_regions + 1) * num_classes**2)[num_classes**2 :]
     # A pixel of an inner region belongs to all regions around it.
     return rings.reshape(num_regions, num_classes, num_classes).flip(0).cumsum(0).flip(0)
 
