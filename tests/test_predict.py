@@ -116,6 +116,11 @@ def test_other_settings_do_not_mix_with_what_is_there(checkpoint, pictures, caps
     message = capsys.readouterr().err
     assert "was made with flip False, and this would be made with True" in message
     assert "--overwrite" in message
+    write_checkpoint(Path("other.ckpt"), CAMVID, seed=1)
+    run("other.ckpt", "in/photo.jpg", "--out", "out", code=2)
+    assert "was made with checkpoint" in capsys.readouterr().err
+    Path("moved.ckpt").write_bytes(Path(checkpoint[0]).read_bytes())
+    run("moved.ckpt", "in/photo.jpg", "--out", "out")
     run(checkpoint[0], "in/photo.jpg", "--out", "out", "--flip", "true", "--overwrite", "true")
     assert json.loads((pictures.parent / "out/predictions.json").read_text())["flip"] is True
 

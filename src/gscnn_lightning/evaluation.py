@@ -76,13 +76,13 @@ class Evaluation(nn.Module):
         Args:
             preds: (B, H, W) integer, predicted classes.
             boundary_prob: (B, 1, H, W) in [0, 1], None without a shape stream.
-            batch: "mask" (B, H, W) with the labels; "boundary" (B, 1, H, W) in {0, 1}, needed with ``boundary_prob``;
-                and "instances" (B, H, W) where there are instance maps.
+            batch: "mask" (B, H, W) with the labels; "boundary" (B, 1, H, W) in {0, 1}, without which
+                ``boundary_prob`` is not scored; and "instances" (B, H, W) where there are instance maps.
         """
         labels = batch["mask"]
         for _, metric in self._metrics():
             if isinstance(metric, BoundaryODS):
-                if boundary_prob is not None:
+                if boundary_prob is not None and "boundary" in batch:
                     # Void pixels are labelled 0 in the boundary map, which they should not be judged by.
                     ignored = (labels == self.ignore_index).unsqueeze(1)
                     metric.update(boundary_prob, batch["boundary"].masked_fill(ignored, 255))

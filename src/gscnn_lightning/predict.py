@@ -1,5 +1,6 @@
 """``gscnn predict``: pictures, folders and videos to label maps, overlays and boundary maps."""
 
+import hashlib
 import json
 import sys
 from collections import deque
@@ -211,12 +212,9 @@ def _join_frames(directory: Path, name: str, kind: str, rate: float, overwrite: 
 
 def _check_same_run(note: Path, checkpoint: str, task: GSCNNTask, overwrite: bool) -> None:
     """Refuse to complete predictions that were made with something else; note what these are made with."""
-    status = Path(checkpoint).stat()
     h = task.settings
     made_with: dict[str, Any] = {
-        "checkpoint": str(Path(checkpoint).resolve()),
-        "bytes": status.st_size,
-        "modified": status.st_mtime,
+        "checkpoint": _digest(Path(checkpoint)),
         "window": None if h.window is None else list(h.window),
         "overlap": h.overlap,
         "scales": list(h.scales),
@@ -235,6 +233,15 @@ def _check_same_run(note: Path, checkpoint: str, task: GSCNNTask, overwrite: boo
         )
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(made_with, indent=2) + "\n")
+
+
+def _digest(path: Path) -> str:
+    """What tells a file from others, wherever it lies."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _report(inputs: Sequence[Input], failed: list[str], others: list[Path], out: Path, split: str | None) -> int:
