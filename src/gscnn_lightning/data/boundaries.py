@@ -100,12 +100,12 @@ def _array_boundaries(
     ignore = ignore_index - low if 0 <= ignore_index - low <= limit else None
     element = disc(radius)
     images = compact[None] if labels.ndim == 2 else compact
-    out = np.empty(images.shape, bool)
+    out = np.empty(images.shape, np.uint8)
     for image, marked in zip(images, out, strict=True):
         _mark(image, element, ignore if void == "exclude" else None, marked)
         if frame:
             _mark_frame(image, math.floor(radius), ignore, marked)
-    return out.view(np.uint8).reshape(labels.shape)
+    return out.reshape(labels.shape)
 
 
 def _compact(labels: npt.NDArray[Any], low: int, high: int) -> npt.NDArray[Any]:
@@ -117,7 +117,7 @@ def _compact(labels: npt.NDArray[Any], low: int, high: int) -> npt.NDArray[Any]:
 
 
 def _mark(
-    image: npt.NDArray[Any], element: npt.NDArray[np.uint8], ignore: int | None, out: npt.NDArray[np.bool_]
+    image: npt.NDArray[Any], element: npt.NDArray[np.uint8], ignore: int | None, out: npt.NDArray[np.uint8]
 ) -> None:
     """Mark the pixels of one image where maximum and minimum over the disc differ, `ignore` left out of both.
 
@@ -140,7 +140,7 @@ def _mark_strip(
     element: npt.NDArray[np.uint8],
     ignore: int | None,
     buffers: npt.NDArray[Any],
-    out: npt.NDArray[np.bool_],
+    out: npt.NDArray[np.uint8],
 ) -> None:
     """Mark the inner rows of a strip.
 
@@ -152,19 +152,20 @@ def _mark_strip(
     if ignore is None:
         cv2.dilate(strip, element, dst=largest)
         cv2.erode(strip, element, dst=smallest)
-        np.not_equal(largest[inner], smallest[inner], out=out)
+        np.not_equal(largest[inner], smallest[inner], out=out.view(bool))
         return
     one = strip.dtype.type(1)
     lowered = strip if ignore == np.iinfo(strip.dtype).max else strip - strip.dtype.type(ignore) - one
     np.add(lowered, one, out=raised)
-    cv2.erode(lowered, element, dst=smallest)
     cv2.dilate(raised, element, dst=largest)
-    largest -= smallest  # one more than the difference of the labels
-    np.not_equal(largest[inner], one, out=out)
-    np.logical_and(out, raised[inner], out=out)
+    cv2.erode(lowered, element, dst=smallest)
+    # One more than the difference of the labels, then 1 where they differ.
+    spread = np.subtract(largest[inner], smallest[inner], out=largest[inner])
+    cv2.threshold(spread, 1, 1, cv2.THRESH_BINARY, dst=spread)
+    np.minimum(spread, raised[inner], out=out, casting="unsafe")
 
 
-def _mark_frame(image: npt.NDArray[Any], reach: int, ignore: int | None, out: npt.NDArray[np.bool_]) -> None:
+def _mark_frame(image: npt.NDArray[Any], reach: int, ignore: int | None, out: npt.NDArray[np.uint8]) -> None:
     """Mark labelled pixels that have the outside of the image within `reach`."""
     for strip in (np.s_[:reach], np.s_[-reach:], np.s_[:, :reach], np.s_[:, -reach:]):
         out[strip] |= True if ignore is None else image[strip] != ignore
