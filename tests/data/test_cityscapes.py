@@ -197,6 +197,20 @@ def test_instances_of_real_frames(cityscapes_root):
     cars = sample["instances"][sample["mask"] == 13]  # class id 26
     assert set((cars[cars >= 1000] // 1000).tolist()) == {26}
     assert "instances" not in dataset(cityscapes_root, "val", "validate")[0]
+    assert torch.equal(dataset(cityscapes_root, "test", "test")[0]["instances"], sample["instances"])
+    assert "instances" not in dataset(cityscapes_root, "test", "test", instances=False)[0]
+
+
+def test_instances_are_used_where_they_are(tmp_path):
+    made.cityscapes(tmp_path, "train", ["ulm_000000_000019"])
+    made.cityscapes(tmp_path, "val", ["munster_000000_000019", "munster_000001_000019"])
+    assert "instances" not in dataset(tmp_path, "test", "test")[0]
+    first, second = (frame.labels for frame in dataset(tmp_path, "test", "test").source.frames)
+    first.with_name(first.name.replace("labelIds", "instanceIds")).write_bytes(first.read_bytes())
+    with pytest.raises(DataError, match=r"munster_000001_000019_gtFine_instanceIds\.png is missing"):
+        dataset(tmp_path, "test", "test")
+    second.with_name(second.name.replace("labelIds", "instanceIds")).write_bytes(second.read_bytes())
+    assert dataset(tmp_path, "test", "test")[0]["instances"].dtype == torch.int32
 
 
 def ids_by_name():

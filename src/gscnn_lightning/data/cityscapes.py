@@ -63,8 +63,9 @@ class CityscapesDataModule(SegmentationDataModule):
             are divided as in `VAL_CITIES`, one group to validate on, all others to train on.
         skip_frames: names of frames that are to be left out, such as `troisdorf_000000_000073`: files known to be
             black or missing, which would be refused otherwise.
-        instances: add "instances", the official instance ids (H, W) int32, to validation and test samples; instance
-            k of a class with id c is 1000 * c + k.
+        instances: whether samples for evaluation have "instances", the official instance ids (H, W) int32, which iIoU
+            needs; instance k of a class with id c is 1000 * c + k. True for validation and test, False for none; by
+            default in test if the files are there, as in the official archive.
         **kwargs: see `SegmentationDataModule`.
 
     Raises:
@@ -78,7 +79,7 @@ class CityscapesDataModule(SegmentationDataModule):
         annotation: Literal["fine", "coarse"] = "fine",
         cv_split: int = 0,
         skip_frames: Sequence[str] = (),
-        instances: bool = False,
+        instances: bool | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(CITYSCAPES, **kwargs)
@@ -113,7 +114,9 @@ class CityscapesDataModule(SegmentationDataModule):
         source = self._labelled(root, ("train", "val") if self.cv_split else ("val",), "fine")
         if self.cv_split:
             source = self._of_cities(source, validation=True)
-        return self._with_instances(source) if self.instances else source
+        if self.instances or (self.instances is None and split == "test"):
+            self._add_instances(source)
+        return source
 
     def _training(self, root: Path) -> FileSource:
         if self.train_split == "train" and self.cv_split:
@@ -154,17 +157,21 @@ class CityscapesDataModule(SegmentationDataModule):
             )
         return source
 
-    def _with_instances(self, source: FileSource) -> FileSource:
-        frames = []
-        for frame in source.frames:
-            assert frame.labels is not None
-            name = frame.labels.name.replace("_labelTrainIds", "_labelIds").replace("_labelIds", "_instanceIds")
-            path = frame.labels.with_name(name)
-            if not path.is_file():
-                raise DataError(f"{path} is missing: unpack gtFine_trainvaltest.zip again, or set instances to false")
-            frames.append(replace(frame, instances=path))
-        source.frames = frames
-        return source
+    def _add_instances(self, source: FileSource) -> None:
+        """Pair frames with their instance maps: all of them, or none if none has to be there."""
+        paths = [_instance_map(frame) for frame in source.frames]
+        missing = [path for path in paths if not path.is_file()]
+        if self.instances is None and len(missing) == len(paths):
+            return
+        if missing:
+            raise DataError(f"{missing[0]} is missing: unpack gtFine_trainvaltest.zip again, or set instances to false")
+        source.frames = [replace(frame, instances=path) for frame, path in zip(source.frames, paths, strict=True)]
+
+
+def _instance_map(frame: Frame) -> Path:
+    assert frame.labels is not None
+    name = frame.labels.name.replace("_labelTrainIds", "_labelIds").replace("_labelIds", "_instanceIds")
+    return frame.labels.with_name(name)
 
 
 def _split_folder(root: Path, package: str, split: str) -> Path:
