@@ -215,3 +215,12 @@ def test_picture_of_24_megapixels(checkpoint, tmp_path):
     cv2.imwrite("huge.jpg", photo(size=(4000, 6000)))
     run(checkpoint[0], "huge.jpg", "--formats", "[labels]")
     assert read("predictions/huge_labels.png").shape == (4000, 6000)
+
+
+def test_pictures_are_in_the_colours_of_the_training_data(pictures):
+    colors = [(i, 2 * i, 255 - i) for i in range(len(CAMVID))]
+    task = write_checkpoint(Path("own.ckpt"), CAMVID, class_colors=colors)
+    run("own.ckpt", pictures / "photo.jpg", "--out", "out")
+    labels, color = read("out/photo_labels.png"), read("out/photo_color.png")
+    assert np.array_equal(color[..., ::-1], np.array(colors, np.uint8)[labels])
+    assert task.class_colors == colors

@@ -4,7 +4,7 @@ import pytest
 
 from gscnn_lightning.data.classes import CAMVID, CITYSCAPES, CITYSCAPES_TRAIN_ID_TO_ID
 from gscnn_lightning.errors import DataError, SettingError
-from gscnn_lightning.prediction_files import Prediction, PredictionFiles, colors_of
+from gscnn_lightning.prediction_files import Prediction, PredictionFiles
 
 ALL = ("labels", "ids", "color", "overlay", "boundary", "gates")
 
@@ -71,12 +71,3 @@ def test_folder_that_cannot_be_made(prediction, tmp_path):
     files = PredictionFiles(tmp_path / "file", CITYSCAPES.names, CITYSCAPES.colors, ("labels",))
     with pytest.raises(DataError, match="cannot write"):
         files.write(prediction)
-
-
-def test_colors_of_known_and_other_classes():
-    assert colors_of(CITYSCAPES.names) == CITYSCAPES.colors
-    assert colors_of(list(CAMVID.names)) == CAMVID.colors
-    colors = np.array(colors_of([str(i) for i in range(30)]), float)
-    distances = np.linalg.norm(colors[:, None] - colors[None], axis=-1) + 1e9 * np.eye(30)
-    assert distances.min() > 10
-    assert np.linalg.norm(np.diff(colors, axis=0), axis=1).min() > 60

@@ -133,7 +133,7 @@ class GSCNNCLI(LightningCLI):
         parser.add_optimizer_args((Optimizer,))
         parser.set_defaults({"optimizer": SGD})
         parser.link_arguments("optimizer", "model.optimizer", compute_fn=_plain)
-        for name in ("num_classes", "class_names", "ignore_index"):
+        for name in ("num_classes", "class_names", "class_colors", "ignore_index"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401

@@ -21,7 +21,7 @@ from gscnn_lightning.drawing import Picture
 from gscnn_lightning.errors import DataError, SettingError
 from gscnn_lightning.inference import check_settings, predict_logits
 from gscnn_lightning.inputs import Input, find_inputs, read_frames, read_picture, video_properties
-from gscnn_lightning.prediction_files import DEFAULT_FORMATS, Format, Prediction, PredictionFiles, colors_of
+from gscnn_lightning.prediction_files import DEFAULT_FORMATS, Format, Prediction, PredictionFiles
 from gscnn_lightning.submission import CITIES, check_submission, submission_inputs
 from gscnn_lightning.task import GSCNNTask
 from gscnn_lightning.tool_parser import HelpFormatter, underscored
@@ -94,7 +94,7 @@ def predict(
     else:
         found, others = find_inputs(inputs)
     task = load_task(checkpoint, device, window=window, overlap=overlap, scales=scales, flip_average=flip)
-    files = PredictionFiles(out, task.class_names, colors_of(task.class_names), formats, overwrite)
+    files = PredictionFiles(out, task.class_names, task.class_colors, formats, overwrite)
     # A submission holds nothing but its pictures.
     note = out / "predictions.json" if cityscapes_submission is None else out.with_name(f"{out.name}.json")
     _check_same_run(note, checkpoint, task, overwrite)

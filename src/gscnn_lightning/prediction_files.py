@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gscnn_lightning.data.boundaries import label_boundaries
-from gscnn_lightning.data.classes import CAMVID, CITYSCAPES, CITYSCAPES_TRAIN_ID_TO_ID
+from gscnn_lightning.data.classes import CITYSCAPES, CITYSCAPES_TRAIN_ID_TO_ID
 from gscnn_lightning.drawing import Color, Picture, colorize_labels, heat_map, overlay_boundaries, overlay_labels
 from gscnn_lightning.errors import DataError, SettingError
 
@@ -149,25 +149,6 @@ def official_ids(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
     for train_id, official in CITYSCAPES_TRAIN_ID_TO_ID.items():
         table[train_id] = official
     return table[labels]
-
-
-def colors_of(class_names: Sequence[str]) -> tuple[Color, ...]:
-    """Display colours of classes: those of Cityscapes or CamVid where the names are theirs, else well separated hues.
-
-    Args:
-        class_names: K names.
-
-    Returns:
-        K RGB colours, 0 to 255.
-    """
-    for table in (CITYSCAPES, CAMVID):
-        if tuple(class_names) == table.names:
-            return table.colors
-    # Steps of the golden ratio keep any number of hues apart; three levels of brightness separate neighbours further.
-    index = np.arange(len(class_names))
-    hsv = np.stack([(index * 0.618034) % 1 * 180, np.full(len(index), 200), 255 - 60 * (index % 3)], axis=-1)
-    rgb = cv2.cvtColor(hsv[None].astype(np.uint8), cv2.COLOR_HSV2RGB)[0]
-    return tuple((int(r), int(g), int(b)) for r, g, b in rgb)
 
 
 def write_png(path: Path, picture: npt.NDArray[np.uint8], overwrite: bool = False) -> None:

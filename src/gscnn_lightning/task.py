@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from gscnn_lightning.data.classes import colors_of
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.evaluation import Evaluation, Scores
 from gscnn_lightning.inference import check_settings, predict_logits
@@ -38,6 +39,8 @@ class GSCNNTask(pl.LightningModule):
     Args:
         num_classes: number of classes K; the command line takes it from the data.
         class_names: K names for the logs; numbers by default.
+        class_colors: K RGB colours, 0 to 255, for pictures; by default those of Cityscapes or CamVid where the names
+            are theirs, else well separated hues.
         ignore_index: label of void pixels.
         backbone: timm model name of the regular stream.
         pretrained: start from ImageNet weights, of an installed package or from timm.
@@ -78,6 +81,7 @@ class GSCNNTask(pl.LightningModule):
         self,
         num_classes: int = 19,
         class_names: Sequence[str] | None = None,
+        class_colors: Sequence[tuple[int, int, int]] | None = None,
         ignore_index: int = 255,
         backbone: str = "resnet50",
         pretrained: bool = True,
@@ -117,10 +121,10 @@ class GSCNNTask(pl.LightningModule):
             raise SettingError(f"loss_stride is {loss_stride}: use 1 for every pixel, 2 for every second one")
         self.save_hyperparameters()
         self.class_names = list(class_names or map(str, range(num_classes)))
-        if len(self.class_names) != num_classes:
-            raise SettingError(
-                f"{len(self.class_names)} class names for {num_classes} classes: give one name per class"
-            )
+        self.class_colors = list(class_colors or colors_of(self.class_names))
+        for name, given in (("name", self.class_names), ("colour", self.class_colors)):
+            if len(given) != num_classes:
+                raise SettingError(f"{len(given)} class {name}s for {num_classes} classes: give one {name} per class")
         self.configure_network()
         self.configure_loss()
         self.configure_metrics()

@@ -1,5 +1,7 @@
 """Class tables of the supported data sets: names, display colours and raw ids."""
 
+import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 IGNORE_INDEX = 255
@@ -104,3 +106,21 @@ CAMVID = ClassTable(
     ),
 )
 """The 11 classes of CamVid in the SegNet layout; raw value 11 is void."""
+
+
+def colors_of(class_names: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
+    """Display colours of classes: those of Cityscapes or CamVid where the names are theirs, else well separated hues.
+
+    Args:
+        class_names: K names.
+
+    Returns:
+        K RGB colours, 0 to 255.
+    """
+    for table in (CITYSCAPES, CAMVID):
+        if tuple(class_names) == table.names:
+            return table.colors
+    # Steps of the golden ratio keep any number of hues apart; three levels of brightness separate neighbours further.
+    hsv = [((index * 0.618034) % 1, 0.78, 1 - 0.235 * (index % 3)) for index in range(len(class_names))]
+    rgb = [colorsys.hsv_to_rgb(*color) for color in hsv]
+    return tuple((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in rgb)
