@@ -193,6 +193,9 @@ def main(args: list[str] | None = None) -> None:
     given = sys.argv[1:] if args is None else args
     if not given or given[0] not in (*SUBCOMMANDS, "-h", "--help"):
         given = ["fit", *given]
+    if given[0] in ("validate", "test"):
+        # RunSummary prints the scores; Lightning's table of everything logged is there for those who ask for it.
+        given = [given[0], "--verbose", "false", *given[1:]]
     if args is None:
         sys.argv[1:] = given  # Lightning starts the other processes of a distributed run from these
     for message in _EXPECTED_WARNINGS:

@@ -234,7 +234,9 @@ def _fit_title(trainer: pl.Trainer, best: Scores) -> str:
 
 def _score_table(scores: Scores, names: Sequence[str], title: str) -> Table:
     """Classes down, scores across, means in the footer; in percent."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.HORIZONTALS, show_footer=True)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.HORIZONTALS, show_footer=True, pad_edge=False
+    )
     means = {"iou" if name == "miou" else name: value for name, value in scores["means"].items()}
     table.add_column("class", "mean", footer_style="bold", overflow="ellipsis", no_wrap=True, max_width=28)
     for key, heading in zip(scores["classes"], score_headings(list(scores["classes"])), strict=True):
