@@ -237,7 +237,7 @@ class Witness(Recorder):
 
 def test_two_processes_share_frames_without_padding(tmp_path):
     data = BoardsDataModule(train=9, val=5, batch_size=2, num_workers=0)
-    trainer(tmp_path, devices=2, strategy="ddp_fork", max_epochs=1).fit(Witness(tmp_path), data)
+    trainer(tmp_path, devices=2, strategy="ddp_spawn", max_epochs=1).fit(Witness(tmp_path), data)
     seen = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     assert seen[0]["val"] == ["boards/000", "boards/002", "boards/004"]
     assert seen[1]["val"] == ["boards/001", "boards/003"]
