@@ -1,4 +1,4 @@
-"""Every notebook runs from start to end in a real kernel, on the embedded data, and is committed without traces of it."""
+"""Every notebook runs from start to end in a real kernel, on the embedded data, and is committed without outputs."""
 
 import os
 import re
