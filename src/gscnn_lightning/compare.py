@@ -24,7 +24,7 @@ import gscnn_lightning.data  # noqa: F401, for short names such as `--data CamVi
 from gscnn_lightning.checkpoint import load_task
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.evaluation import Evaluation, Scores
-from gscnn_lightning.reports import plot_distance_curves, score_headings, write_table
+from gscnn_lightning.reports import MEAN_NAMES, plot_distance_curves, score_headings, write_table
 from gscnn_lightning.task import GSCNNTask
 from gscnn_lightning.tool_parser import HelpFormatter, underscored
 
@@ -38,19 +38,6 @@ examples:
   gscnn compare control/checkpoints/best.ckpt gscnn/checkpoints/best.ckpt
   gscnn compare A.ckpt B.ckpt --config configs/cityscapes.yaml --data.root PATH --out control_against_gscnn
 """
-
-_MEANS = {
-    "miou": "mean IoU",
-    "accuracy": "pixel accuracy",
-    "mean_accuracy": "class accuracy",
-    "fwiou": "frequency-weighted IoU",
-    "category_miou": "category IoU",
-    "iiou": "mean iIoU",
-    "category_miiou": "category iIoU",
-    "boundary_iou": "Boundary IoU",
-    "boundary_ods": "boundary map, best F",
-}
-
 
 @dataclass
 class Difference:
@@ -241,7 +228,7 @@ def _show(
 ) -> None:
     console = Console(highlight=False)
     console.print(f"A  {a}\nB  {b}\n{frames} frames; * where the 95 % interval of B - A leaves out 0", soft_wrap=True)
-    labels = {**_MEANS, **dict(zip(boundary_names, score_headings(boundary_names), strict=True))}
+    labels = {**MEAN_NAMES, **dict(zip(boundary_names, score_headings(boundary_names), strict=True))}
     means = {label: result[name] for name, label in labels.items() if name in result}
     means.update({f"mean IoU, crop {n[5:]}": d for n, d in result.items() if n.startswith("crop/")})
     console.print(_table("mean scores", means))

@@ -3,7 +3,6 @@
 Pictures are (H, W, 3) uint8 RGB arrays throughout.
 """
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
+from gscnn_lightning.curves import Series, read_metrics, running_mean
 from gscnn_lightning.errors import DataError
 
 Picture = npt.NDArray[np.uint8]
@@ -312,9 +312,6 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
-Series = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
-"""Steps and values of one logged quantity."""
-
 _LOSS_NAMES = {
     "train/loss": "total",
     "train/loss_boundary": "boundary",
@@ -337,7 +334,7 @@ def plot_learning_curves(metrics_csv: Path, out: Path) -> None:
     Raises:
         DataError: if the file cannot be read or has none of these columns.
     """
-    series, steps_per_epoch = _read_metrics(metrics_csv)
+    series, steps_per_epoch = read_metrics(metrics_csv)
     losses = {label: series[key] for key, label in _LOSS_NAMES.items() if key in series}
     scores = {_score_label(key): series[key] for key in sorted(series, key=_score_order) if _is_score(key)}
     rates = {"learning rate": series["train/lr"]} if "train/lr" in series else {}
@@ -356,27 +353,6 @@ def plot_learning_curves(metrics_csv: Path, out: Path) -> None:
         draw(axes, curves)
         _finish_axes(axes, steps_per_epoch)
     figure.savefig(out, dpi=130)
-
-
-def _read_metrics(metrics_csv: Path) -> tuple[dict[str, Series], float]:
-    """Each numeric column against its steps, and the number of steps per epoch."""
-    try:
-        with metrics_csv.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        columns: dict[str, list[tuple[float, float]]] = {}
-        for row in rows:
-            for key, value in row.items():
-                if value and key != "step":
-                    # Lightning appends "_step" to what is logged per step and per epoch at once.
-                    columns.setdefault(key.removesuffix("_step"), []).append((float(row["step"]), float(value)))
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{metrics_csv} is not a metrics file of Lightning's CSVLogger: {error!r}") from error
-    series: dict[str, Series] = {}
-    for key, points in columns.items():
-        steps, values = np.array(sorted(points)).T
-        series[key] = steps, values
-    steps, epochs = series.get("epoch", (np.zeros(1), np.zeros(1)))
-    return series, float(steps.max() + 1) / float(epochs.max() + 1)
 
 
 def _is_score(key: str) -> bool:
@@ -398,7 +374,7 @@ def _score_label(key: str) -> str:
 def _draw_losses(axes: Axes, curves: dict[str, Series]) -> None:
     for index, (label, (steps, values)) in enumerate(curves.items()):
         color = "black" if label.startswith("total") else f"C{index}"
-        smooth = _running_mean(values, max(1, len(values) // 40))
+        smooth = running_mean(values, max(1, len(values) // 40))
         if len(values) > 80:
             axes.plot(steps, values, color=color, alpha=0.2, linewidth=0.6)
         style = "--" if label.endswith("validation") else "-"
@@ -406,14 +382,6 @@ def _draw_losses(axes: Axes, curves: dict[str, Series]) -> None:
     # A term may be exactly zero (no confident boundary yet): leave the gap, a logarithm has no place for it.
     axes.set_yscale("log", nonpositive="mask")
     axes.set(title="weighted loss terms", ylabel="loss")
-
-
-def _running_mean(values: npt.NDArray[np.float64], radius: int) -> npt.NDArray[np.float64]:
-    """Mean over a centred window, narrower at the ends instead of padded."""
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    index = np.arange(len(values))
-    half = np.minimum(np.minimum(index, index[::-1]), radius)
-    return (total[index + half + 1] - total[index - half]) / (2 * half + 1)
 
 
 def _draw_scores(axes: Axes, curves: dict[str, Series]) -> None:

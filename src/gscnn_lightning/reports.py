@@ -8,6 +8,19 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+MEAN_NAMES = {
+    "miou": "mean IoU",
+    "accuracy": "pixel accuracy",
+    "mean_accuracy": "class accuracy",
+    "fwiou": "frequency-weighted IoU",
+    "category_miou": "category IoU",
+    "iiou": "mean iIoU",
+    "category_miiou": "category iIoU",
+    "boundary_iou": "Boundary IoU",
+    "boundary_ods": "boundary map, best F",
+}
+"""Names of mean scores as headings."""
+
 
 def write_table(path: Path, rows: Mapping[str, Mapping[str, float | None]], first: str) -> None:
     """Write a table as CSV; what is missing or NaN stays empty.

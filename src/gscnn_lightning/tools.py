@@ -113,6 +113,7 @@ def _listed(summary: str) -> Callable[[], None]:
 OWN_PARSERS = {
     ("predict",): ("gscnn_lightning.predict", "Predict images, folders and videos; make a Cityscapes submission."),
     ("compare",): ("gscnn_lightning.compare", "Score two checkpoints side by side, with confidence intervals."),
+    ("report",): ("gscnn_lightning.report.command", "Write one HTML file about one or several runs."),
     ("data", "check"): ("gscnn_lightning.data_tools", "Read a whole data set and report what is wrong with it."),
     ("data", "preview"): ("gscnn_lightning.data_tools", "Draw training samples as the network gets them."),
 }
@@ -122,6 +123,7 @@ TOOLS: dict[str, Any] = {
     "scenes": scenes,
     "predict": _LISTED["predict"],
     "compare": _LISTED["compare"],
+    "report": _LISTED["report"],
     "cost": cost,
     "import-release": import_release,
     "data": {

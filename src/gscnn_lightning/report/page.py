@@ -1,0 +1,359 @@
+"""The page: what the template shows, worked out from the runs."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+import gscnn_lightning
+from gscnn_lightning.prediction_files import colors_of
+from gscnn_lightning.report.pictures import LAYERS, fixed_gallery, percent, worst_gallery
+from gscnn_lightning.report.plot import Chart, as_line, draw
+from gscnn_lightning.report.run import ImageScore, Run
+from gscnn_lightning.reports import MEAN_NAMES, score_headings
+
+GENERATOR = "gscnn report"
+_HARDEST = 6
+_QUANTITIES = {
+    "loss": "Total loss",
+    "loss_boundary": "Boundary loss",
+    "loss_segmentation": "Segmentation loss",
+    "loss_regularizer": "Dual task regularizer",
+    "loss_attention": "Loss at confident boundaries",
+    "lr": "Learning rate",
+}
+_FACTS = ("torch", "code", "precision")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of a table.
+
+    Attributes:
+        value: in percent, None if there is none.
+        text: as shown.
+        change: whether it is a difference to the first run.
+    """
+
+    value: float | None
+    text: str
+    change: bool = False
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A run in a few numbers.
+
+    Attributes:
+        scores: name, value and difference to the first run, the mean IoU first.
+        facts: label and value.
+    """
+
+    scores: list[tuple[str, Cell, Cell | None]]
+    facts: list[tuple[str, str]]
+    missing: list[str]
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """A class, or the mean of all, with its cells in the order of the columns."""
+
+    name: str
+    color: str
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Scores of the classes.
+
+    Attributes:
+        title: of which frames.
+        groups: heading of each score; below it are the values of the runs, then the differences to the first.
+        rows: one per class.
+        mean: of all classes.
+        notes: what is missing.
+    """
+
+    title: str
+    groups: list[str]
+    rows: list[ClassRow]
+    mean: ClassRow
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of the pixels of a class."""
+
+    name: str
+    color: str
+    percent: float
+
+
+@dataclass(frozen=True)
+class HardClass:
+    """A class with a low IoU: per run the IoU and what its pixels are taken for (empty if that is not known)."""
+
+    name: str
+    color: str
+    runs: list[tuple[str, list[Share]]]
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """A setting: one value per run, and whether they differ."""
+
+    name: str
+    values: list[str]
+    differs: bool
+
+
+def render_report(runs: Sequence[Run], width: int = 640) -> str:
+    """A report as one HTML document that loads nothing.
+
+    Args:
+        runs: one or more, as `load_runs` gives them; the others are compared with the first.
+        width: pictures are at most this wide, in pixels.
+    """
+    environment = Environment(
+        loader=PackageLoader("gscnn_lightning.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.get_template("report.html")
+    names = next((run.class_names for run in runs if run.class_names), ())
+    given = next((run.class_colors for run in runs if run.class_colors), ())
+    colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in given or colors_of(names)] if names else []
+    environment_rows = _setting_rows([run.environment for run in runs])
+    setting_rows = _setting_rows([run.config for run in runs])
+    return template.render(
+        generator=GENERATOR,
+        version=gscnn_lightning.__version__,
+        written=datetime.now().astimezone().strftime("%d %B %Y, %H:%M"),
+        style=_own_text(environment, "report.css"),
+        script=_own_text(environment, "report.js"),
+        runs=runs,
+        headlines=[_headline(run, runs[0]) for run in runs],
+        galleries=[
+            fixed_gallery(runs, _score_texts, width),
+            worst_gallery(runs, _score_texts, width),
+        ],
+        legend=list(zip(names, colors, strict=True)),
+        layers=LAYERS,
+        worst_images=[_worst_images(run) for run in runs],
+        chart_groups=_chart_groups(runs),
+        tables=[table for stage in ("val", "test") if (table := _class_table(runs, stage, names, colors))],
+        hardest=_hardest(runs, names, colors),
+        matrices=[_matrix(run) for run in runs],
+        settings=setting_rows,
+        differing=[row for row in setting_rows if row.differs],
+        environment=environment_rows,
+    )
+
+
+def _own_text(environment: Environment, name: str) -> Markup:
+    """A file of the package, which is put into the page as it is."""
+    assert environment.loader is not None
+    return Markup(environment.loader.get_source(environment, name)[0])  # noqa: S704
+
+
+def _headline(run: Run, first: Run) -> Headline:
+    stage = run.stages.get("val") or run.stages.get("test")
+    other = first.stages.get("val") or first.stages.get("test")
+    scores: list[tuple[str, Cell, Cell | None]] = []
+    for name in stage.means if stage else ():
+        if name == "miou" or name.startswith("boundary_f1_"):
+            value = stage.means[name] if stage else None
+            change = _change(value, other.means.get(name) if other else None) if run is not first else None
+            scores.append((_mean_name(name), _cell(value), change))
+    facts = []
+    if stage and stage.epoch:
+        epochs = run.series.get("epoch")
+        total = f" of {int(epochs[1].max()) + 1}" if epochs is not None else ""
+        facts.append(("best epoch", f"{stage.epoch}{total}"))
+    if stage and stage.training_seconds is not None:
+        facts.append(("training time", _clock(stage.training_seconds)))
+    speed = next((series for name, series in run.series.items() if "images_per" in name), None)
+    if speed is not None:
+        facts.append(("images/s", f"{float(np.nanmedian(speed[1])):.1f}"))
+    facts += [(name, str(run.environment[name])) for name in _FACTS if run.environment.get(name) is not None]
+    files = (
+        ("scores_val.json", "val" in run.stages),
+        ("metrics.csv", run.series),
+        ("config.yaml", run.config),
+        ("environment.json", run.environment),
+        ("classes.json", run.class_colors),
+    )
+    missing = [name for name, content in files if not content]
+    return Headline(scores, facts, missing)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
+
+
+def _cell(value: float | None) -> Cell:
+    known = value is not None and math.isfinite(value)
+    return Cell(100 * value if known and value is not None else None, percent(value))
+
+
+def _change(value: float | None, first: float | None) -> Cell:
+    if value is None or first is None or not math.isfinite(value - first):
+        return Cell(None, "–", change=True)
+    return Cell(100 * (value - first), f"{100 * (value - first):+.1f}".replace("-", "\N{MINUS SIGN}"), change=True)
+
+
+def _mean_name(name: str) -> str:
+    return MEAN_NAMES.get(name) or score_headings([name])[0].replace("F ", "boundary F, ")
+
+
+def _score_texts(score: ImageScore) -> list[tuple[str, str]]:
+    return [(_mean_name(name), percent(value)) for name, value in score.scores.items()]
+
+
+def _worst_images(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Names and scores of the images with the lowest boundary F."""
+    return [(score.name, _score_texts(score)) for score in run.worst_scores()[:12]]
+
+
+def _chart_groups(runs: Sequence[Run]) -> list[tuple[str, list[Chart]]]:
+    """Headings and charts: scores, losses, classes, and whatever else was logged."""
+    quantities: dict[str, list[Any]] = {}
+    for number, run in enumerate(runs):
+        for name in sorted(run.series):
+            stage, _, quantity = name.rpartition("/")
+            repeated = name.endswith("_epoch") and name.removesuffix("_epoch") in run.series
+            if name == "epoch" or stage == "test" or repeated or not np.isfinite(run.series[name][1]).any():
+                continue
+            scale = 100.0 if _is_share(quantity) else 1.0
+            both = stage == "val" and f"train/{quantity}" in run.series
+            label = run.label + {"train": ", training", "val": ", validation"}.get(stage, "") * _has_both(runs, quantity)
+            line = as_line(number, label, run.series[name], run.steps_per_epoch, scale, dashed=both)
+            quantities.setdefault(quantity, []).append(line)
+    groups: dict[str, list[Chart]] = {"Scores": [], "Losses": [], "IoU of the classes": [], "Other": []}
+    for quantity in sorted(quantities, key=_quantity_order):
+        share = _is_share(quantity)
+        group = "Losses" if quantity.startswith("loss") else "Scores" if share else "Other"
+        group = "IoU of the classes" if quantity.startswith("iou_") else group
+        loss = group == "Losses"
+        unit = "%" if share else "loss" if loss else ""
+        chart = draw(_quantity_name(quantity), unit, quantities[quantity], best=share, may_be_log=loss)
+        groups[group].append(chart)
+    return [(title, charts) for title, charts in groups.items() if charts]
+
+
+def _has_both(runs: Sequence[Run], quantity: str) -> bool:
+    return any(f"train/{quantity}" in run.series and f"val/{quantity}" in run.series for run in runs)
+
+
+def _is_share(quantity: str) -> bool:
+    return "iou" in quantity or "accuracy" in quantity or quantity.startswith("boundary_")
+
+
+def _quantity_order(quantity: str) -> tuple[int, float, str]:
+    """The mean IoU first, then boundary F by tolerance; the total loss first, then its terms."""
+    digits = "".join(char for char in quantity.rpartition("_")[2] if char.isdigit() or char == ".")
+    known = ["miou", "loss", *_QUANTITIES]
+    tolerance = float(digits) if quantity.startswith("boundary_f1_") and digits not in ("", ".") else 0.0
+    return (known.index(quantity) if quantity in known else len(known)) - (tolerance > 0), tolerance, quantity
+
+
+def _quantity_name(quantity: str) -> str:
+    if quantity in _QUANTITIES:
+        return _QUANTITIES[quantity]
+    if quantity.startswith("iou_"):
+        return quantity[4:].replace("_", " ")
+    name = _mean_name(quantity)
+    name = quantity.replace("_", " ") if name == quantity else name
+    return name[:1].upper() + name[1:]
+
+
+def _class_table(runs: Sequence[Run], stage: str, names: Sequence[str], colors: Sequence[str]) -> ClassTable | None:
+    stages = [run.stages.get(stage) for run in runs]
+    keys = list(dict.fromkeys(key for s in stages if s for scores in s.classes.values() for key in scores))
+    if not keys:
+        return None
+
+    def cells(values: list[float | None]) -> list[Cell]:
+        return [_cell(value) for value in values] + [_change(value, values[0]) for value in values[1:]]
+
+    rows = []
+    for name, color in zip(names, colors, strict=True):
+        per_key = [[s.classes.get(name, {}).get(key) if s else None for s in stages] for key in keys]
+        rows.append(ClassRow(name, color, list(chain.from_iterable(map(cells, per_key)))))
+    means = [[s.means.get("miou" if key == "iou" else key) if s else None for s in stages] for key in keys]
+    mean = ClassRow("mean", "", list(chain.from_iterable(map(cells, means))))
+    notes = [f"{run.label} has no scores_{stage}.json." for run, s in zip(runs, stages, strict=True) if s is None]
+    return ClassTable({"val": "Validation", "test": "Test"}[stage], score_headings(keys), rows, mean, notes)
+
+
+def _hardest(runs: Sequence[Run], names: Sequence[str], colors: Sequence[str]) -> list[HardClass]:
+    """The classes with the lowest IoU, the mean over the runs, and what they are taken for."""
+    ious = np.full((len(runs), len(names)), np.nan)
+    for number, run in enumerate(runs):
+        stage = run.stages.get("val") or run.stages.get("test")
+        for index, name in enumerate(names):
+            value = stage.classes.get(name, {}).get("iou") if stage else None
+            ious[number, index] = math.nan if value is None else value
+    known = np.isfinite(ious)
+    means = np.where(known, ious, 0).sum(0) / np.maximum(known.sum(0), 1)
+    order = [int(index) for index in np.argsort(means, kind="stable") if known[:, index].any()]
+    return [
+        HardClass(
+            names[index],
+            colors[index],
+            [(percent(float(ious[n, index])), _taken_for(run, index, names, colors)) for n, run in enumerate(runs)],
+        )
+        for index in order[: min(_HARDEST, max(1, len(order) // 2))]
+    ]
+
+
+def _taken_for(run: Run, index: int, names: Sequence[str], colors: Sequence[str]) -> list[Share]:
+    """What the pixels of a class were predicted as: the class itself first, then others down to one percent."""
+    if run.confusion is None or run.confusion[index].sum() == 0:
+        return []
+    shares = 100 * run.confusion[index] / run.confusion[index].sum()
+    order = [index, *(int(i) for i in np.argsort(-shares, kind="stable") if i != index)]
+    shown = [i for i in order[:6] if shares[i] >= 1 or i == index]
+    result = [Share(names[i], colors[i], float(shares[i])) for i in shown]
+    rest = 100 - sum(share.percent for share in result)
+    return [*result, Share("others", "", rest)] if rest >= 0.5 else result
+
+
+def _matrix(run: Run) -> list[list[float]]:
+    """Rows of the confusion matrix in percent of the true class; empty if there is none."""
+    if run.confusion is None:
+        return []
+    totals = np.maximum(run.confusion.sum(1, keepdims=True), 1)
+    return (100 * run.confusion / totals).tolist()
+
+
+def _setting_rows(settings: Sequence[dict[str, Any]]) -> list[SettingRow]:
+    rows = []
+    present = [run for run in settings if run]
+    for name in dict.fromkeys(chain.from_iterable(settings)):
+        values = ["" if not run else _plain(run[name]) if name in run else "–" for run in settings]
+        differs = len({value for value, run in zip(values, settings, strict=True) if run}) > 1 and len(present) > 1
+        rows.append(SettingRow(name, values, differs))
+    return rows
+
+
+def _plain(value: object) -> str:
+    """A setting as it would be typed."""
+    if isinstance(value, str):
+        return value
+    if value == []:
+        return "none"
+    if isinstance(value, list) and all(isinstance(item, str) for item in value) and value:
+        return " ".join(value)
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
