@@ -39,6 +39,7 @@ examples:
   gscnn compare A.ckpt B.ckpt --config configs/cityscapes.yaml --data.root PATH --out control_against_gscnn
 """
 
+
 @dataclass
 class Difference:
     """One score of both checkpoints, in [0, 1] or NaN.

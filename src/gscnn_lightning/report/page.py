@@ -160,7 +160,7 @@ def render_report(runs: Sequence[Run], width: int = 640) -> str:
 def _own_text(environment: Environment, name: str) -> Markup:
     """A file of the package, which is put into the page as it is."""
     assert environment.loader is not None
-    return Markup(environment.loader.get_source(environment, name)[0])  # noqa: S704
+    return Markup(environment.loader.get_source(environment, name)[0])
 
 
 def _headline(run: Run, first: Run) -> Headline:
@@ -235,7 +235,9 @@ def _chart_groups(runs: Sequence[Run]) -> list[tuple[str, list[Chart]]]:
                 continue
             scale = 100.0 if _is_share(quantity) else 1.0
             both = stage == "val" and f"train/{quantity}" in run.series
-            label = run.label + {"train": ", training", "val": ", validation"}.get(stage, "") * _has_both(runs, quantity)
+            label = run.label + {"train": ", training", "val": ", validation"}.get(stage, "") * _has_both(
+                runs, quantity
+            )
             line = as_line(number, label, run.series[name], run.steps_per_epoch, scale, dashed=both)
             quantities.setdefault(quantity, []).append(line)
     groups: dict[str, list[Chart]] = {"Scores": [], "Losses": [], "IoU of the classes": [], "Other": []}
@@ -355,5 +357,3 @@ def _plain(value: object) -> str:
     if isinstance(value, list) and all(isinstance(item, str) for item in value) and value:
         return " ".join(value)
     return json.dumps(value, default=str, ensure_ascii=False)
-
-

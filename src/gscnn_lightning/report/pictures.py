@@ -257,7 +257,9 @@ def _encode(folder: Path, layer: str, size: tuple[int, int], limits: tuple[float
         return _error_png(*small)
     if layer in ("labels", "prediction"):
         found = _read_labels(folder / f"{layer}.png")
-        return "" if found is None else _palette_png(cv2.resize(found[0], size, interpolation=cv2.INTER_NEAREST), found[1])
+        return (
+            "" if found is None else _palette_png(cv2.resize(found[0], size, interpolation=cv2.INTER_NEAREST), found[1])
+        )
     values = _read(folder / f"{layer}.png")
     if values is None:
         return ""
@@ -318,7 +320,7 @@ def _palette_png(values: Map, palette: Sequence[int], alpha: bytes | None = None
 
 
 def _error_png(labels: Map, preds: Map) -> str:
-    """What covers the photo: dark where the prediction is right, red where it is wrong, grey where nothing is labelled."""
+    """What covers the photo: dark where the prediction is right, red where it is wrong, grey over void."""
     kind = np.where(labels == 255, 2, np.where(labels == preds, 0, 1)).astype(np.uint8)
     return _palette_png(kind, [8, 10, 14, 255, 64, 48, 128, 132, 140], bytes([178, 235, 205]))
 

@@ -148,7 +148,9 @@ def load_runs(directories: Sequence[Path], names: Sequence[str] = ()) -> list[Ru
     known = [run for run in runs if run.class_names]
     for run in known[1:]:
         if run.class_names != known[0].class_names:
-            first, other = (f"{len(r.class_names)} classes {', '.join(r.class_names[:3])}, ..." for r in (known[0], run))
+            first, other = (
+                f"{len(r.class_names)} classes {', '.join(r.class_names[:3])}, ..." for r in (known[0], run)
+            )
             raise SettingError(
                 f"{known[0].directory} has {first}, {run.directory} has {other}: report runs with the same classes "
                 "together, others apart"

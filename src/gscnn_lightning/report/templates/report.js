@@ -104,7 +104,7 @@
         frame.querySelector(".absent").textContent = chosen ? "" : `no ${title}`;
         const shown = chosen && chosen.dataset.epoch ? `epoch ${chosen.dataset.epoch}` : "";
         const range = chosen && chosen.dataset.note ? chosen.dataset.note : "";
-        frame.parentElement.querySelector(".caption").textContent = [chosen ? title : "", shown, range].filter(Boolean).join(" · ");
+        frame.parentElement.querySelector(".caption").textContent = [chosen ? title : `no ${title}`, shown, range].filter(Boolean).join(" · ");
       }
     };
 
