@@ -80,7 +80,8 @@ def write_pictures(folder, photo, shape_stream=True, gate=100):
     preds[:, -1] = 0
     for name, values in (("labels", labels), ("prediction", preds)):
         picture = Image.fromarray(values, mode="P")
-        picture.putpalette([value for color in COLORS for value in color])
+        colors = [*COLORS, *[(0, 0, 0)] * (256 - len(COLORS))]
+        picture.putpalette([value for color in colors for value in color])
         picture.save(folder / f"{name}.png")
     boundary = np.zeros((height, width), np.uint8)
     boundary[height // 2 - 2 : height // 2 + 2] = 255

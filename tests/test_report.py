@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -41,7 +42,7 @@ class Page(HTMLParser):
             self.rows[-1].append({**dict(attrs), "text": ""})
 
     def handle_endtag(self, tag):
-        assert self.open.pop() == tag, f"</{tag}> closes something else"
+        assert tag in VOID_TAGS or self.open.pop() == tag, f"</{tag}> closes something else"
 
     def handle_data(self, data):
         if self.open and self.open[-1] not in ("script", "style"):
@@ -71,7 +72,7 @@ def page(html):
 
 
 def pixels(uri, mode="RGB"):
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert(mode))
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGBA").convert(mode))
 
 
 def test_document_loads_nothing_and_describes_every_picture(page, html):
@@ -201,7 +202,7 @@ def test_two_runs_with_twelve_photographs_fit_into_eight_megabytes(tmp_path):
     scenes = [data.coffee(), data.chelsea(), data.astronaut(), data.rocket()]
     photos = [transform.resize(np.roll(s, 7 * k, 1), (360, 480), anti_aliasing=True) for k in range(3) for s in scenes]
     photos = [(255 * photo).astype(np.uint8) for photo in photos]
-    runs = [write_run(tmp_path / name, epochs=(9, 18), photos=photos, images=12) for name in ("a", "b")]
+    runs = [write_run(tmp_path / name, epochs=(18,), photos=photos, images=12) for name in ("a", "b")]
     assert 1e6 < len(render_report(load_runs(runs)).encode()) < 8e6
 
 
@@ -282,7 +283,7 @@ def test_long_curves_are_smoothed_and_thinned_out():
     steps = np.arange(5000.0)
     line = as_line(0, "run", (steps, np.where(steps % 2, 1.0, 3.0)), 500, 1)
     assert len(line.x) == 240
-    assert line.y == pytest.approx(np.full(240, 2.0), abs=0.1)
+    assert line.y[1:-1] == pytest.approx(np.full(238, 2.0), abs=0.1)
     falling = as_line(0, "run", (steps, 10 ** (-steps / 1000)), 500, 1)
     chart = draw("loss", "loss", [falling], may_be_log=True)
     assert chart.unit == "loss, logarithmic"
@@ -340,7 +341,7 @@ def test_mistakes_get_one_message(tmp_path, two_runs, capsys, monkeypatch):
     ("name", "content"),
     [
         ("metrics.csv", "epoch,step,train/loss\n0,9,many\n"),
-        ("metrics.csv", "\0\0\0"),
+        ("metrics.csv", "\0\n1\n"),
         ("scores_val.json", '{"stage": "val", "means": '),
         ("scores_val.json", "[]"),
         ("classes.json", '{"names": ["road"], "colors": []}'),
@@ -361,6 +362,21 @@ def test_damaged_files_are_named(tmp_path, name, content):
 def test_a_single_name_is_enough_for_one_run(two_runs):
     with pytest.raises(SettingError, match="give 2 different ones"):
         load_runs(two_runs, ["same", "same"])
+
+
+def test_text_has_enough_contrast_in_both_themes(html):
+    colors = {name: pair for name, *pair in re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)", html)}
+
+    def luminance(color):
+        channels = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        return linear @ (0.2126, 0.7152, 0.0722)
+
+    for text in ("ink", "faint", "accent", "gain", "loss"):
+        for ground in ("paper", "raised", *(["bar"] if text == "ink" else [])):
+            for theme in (0, 1):
+                low, high = sorted(luminance(colors[name][theme]) for name in (text, ground))
+                assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ground, theme)
 
 
 @pytest.mark.slow

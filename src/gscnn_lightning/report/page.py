@@ -13,7 +13,6 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 import gscnn_lightning
-from gscnn_lightning.prediction_files import colors_of
 from gscnn_lightning.report.pictures import LAYERS, fixed_gallery, percent, worst_gallery
 from gscnn_lightning.report.plot import Chart, as_line, draw
 from gscnn_lightning.report.run import ImageScore, Run
@@ -128,8 +127,7 @@ def render_report(runs: Sequence[Run], width: int = 640) -> str:
     )
     template = environment.get_template("report.html")
     names = next((run.class_names for run in runs if run.class_names), ())
-    given = next((run.class_colors for run in runs if run.class_colors), ())
-    colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in given or colors_of(names)] if names else []
+    colors = _class_colors(runs, names)
     environment_rows = _setting_rows([run.environment for run in runs])
     setting_rows = _setting_rows([run.config for run in runs])
     return template.render(
@@ -155,6 +153,17 @@ def render_report(runs: Sequence[Run], width: int = 640) -> str:
         differing=[row for row in setting_rows if row.differs],
         environment=environment_rows,
     )
+
+
+def _class_colors(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
+    """Colours of the classes in CSS."""
+    colors = next((run.class_colors for run in runs if run.class_colors), None)
+    if colors is None:
+        # Only here: it imports torch, which takes longer than a report of a run without pictures.
+        from gscnn_lightning.prediction_files import colors_of
+
+        colors = colors_of(names) if names else ()
+    return ["#{:02x}{:02x}{:02x}".format(*color) for color in colors]
 
 
 def _own_text(environment: Environment, name: str) -> Markup:

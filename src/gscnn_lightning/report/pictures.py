@@ -195,11 +195,12 @@ def _exhibit(
     named = (run.sample_name(f, ranked) for run, source in zip(runs, sources, strict=True) for f in source.values())
     sample = next((found for found in named if found), None)
     folders = [folder for source in sources for folder in source.values()]
-    size = next((s for folder in folders if (s := _shown_size(folder.path / "photo.jpg", width))), (width, width // 2))
+    sizes = (_shown_size(folder.path / "photo.jpg", width) for folder in folders)
+    size = next((found for found in sizes if found), (width, width // 2))
     shared = []
     for layer in _SHARED:
-        src = next((s for folder in folders if (s := _encode(folder.path, layer, size))), "")
-        if src:
+        encoded = (_encode(folder.path, layer, size) for folder in folders)
+        if src := next((found for found in encoded if found), ""):
             shared.append(Plate(layer, src, f"{LAYERS[layer].capitalize()} of {name}"))
     panels = []
     for number, (run, source) in enumerate(zip(runs, sources, strict=True)):
@@ -226,8 +227,7 @@ def _own_plates(
     plates = []
     for layer in _OWN:
         limits = _gate_range(layer, [f.path for f in source.values()]) if layer in _GATES else None
-        src = _encode(folder.path, layer, size, limits)
-        if src:
+        if src := _encode(folder.path, layer, size, limits):
             note = f"{limits[0] / 255:.2f} to {limits[1] / 255:.2f}" if limits else ""
             alt = f"{LAYERS[layer].capitalize()} of {folder.name} by {run.label}{when}"
             plates.append(Plate(layer, src, alt, note, epoch or None))
@@ -268,7 +268,10 @@ def _encode(folder: Path, layer: str, size: tuple[int, int], limits: tuple[float
         fitting = (min(size[0], values.shape[1]), min(size[1], values.shape[0]))
         return _webp(heat_map(_resized(values, fitting, cv2.INTER_AREA), low, high, "viridis"), 75)
     # Area averaging keeps thin boundaries visible, if dimmer, where nearest neighbour would break them up.
-    return _webp(heat_map(_resized(values, size, cv2.INTER_AREA), 0, 255), 70)
+    shown = _resized(values, size, cv2.INTER_AREA)
+    if layer == "boundary_truth":  # sharp lines on black: a few grey levels without loss take less than a photo's code
+        return _palette_png((shown >> 4).astype(np.uint8), heat_map(np.arange(16)[None], 0, 15).flatten().tolist())
+    return _webp(heat_map(shown, 0, 255), 70)
 
 
 def _shown_size(photo: Path, width: int) -> tuple[int, int] | None:
@@ -315,7 +318,7 @@ def _palette_png(values: Map, palette: Sequence[int], alpha: bytes | None = None
     image = Image.fromarray(values, mode="P")
     image.putpalette(palette)
     file = io.BytesIO()
-    image.save(file, "PNG", optimize=True, **({"transparency": alpha} if alpha else {}))
+    image.save(file, "PNG", **({"transparency": alpha} if alpha else {}))
     return _data_uri("png", file.getvalue())
 
 
