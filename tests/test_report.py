@@ -232,7 +232,7 @@ def test_scores_alone_and_damaged_pictures_are_enough(tmp_path):
     only = tmp_path / "only"
     only.mkdir()
     write_scores(only / "scores_test.json", NAMES, 0.5)
-    assert "only has no metrics.csv: nothing to draw" in Page(render_report(load_runs([only]))).text
+    assert "only has logged nothing that could be drawn" in Page(render_report(load_runs([only]))).text
     run = write_run(tmp_path / "run", images=1)
     for path in (run / "pictures").rglob("*.*"):
         path.write_bytes(path.read_bytes()[:20])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -271,10 +272,12 @@ def _is_share(quantity: str) -> bool:
 
 def _quantity_order(quantity: str) -> tuple[int, float, str]:
     """The mean IoU first, then boundary F by tolerance; the total loss first, then its terms."""
-    digits = "".join(char for char in quantity.rpartition("_")[2] if char.isdigit() or char == ".")
-    known = ["miou", "loss", *_QUANTITIES]
-    tolerance = float(digits) if quantity.startswith("boundary_f1_") and digits not in ("", ".") else 0.0
-    return (known.index(quantity) if quantity in known else len(known)) - (tolerance > 0), tolerance, quantity
+    known = ["miou", *_QUANTITIES]
+    if quantity in known:
+        return known.index(quantity), 0.0, quantity
+    if tolerance := re.fullmatch(r"boundary_f1_(\d+\.?\d*)(px|diag)", quantity):
+        return len(known), float(tolerance[1]), quantity
+    return len(known) + 1, 0.0, quantity
 
 
 def _quantity_name(quantity: str) -> str:

@@ -117,6 +117,22 @@
       input.value = value;
       show();
     };
+    const play = root.querySelector(".play");
+    let timer = null;
+    const stopPlaying = () => {
+      clearInterval(timer);
+      timer = null;
+      play.textContent = "Play";
+    };
+    if (play) play.addEventListener("click", () => {
+      if (timer) { stopPlaying(); return; }
+      play.textContent = "Stop";
+      turn(epochInput, 0);
+      timer = setInterval(() => {
+        if (Number(epochInput.value) === epochs.length - 1) stopPlaying();
+        else turn(epochInput, Number(epochInput.value) + 1);
+      }, 800);
+    });
     layerInput.addEventListener("input", show);
     if (epochInput) epochInput.addEventListener("input", show);
     stops.forEach((stop, index) => stop.addEventListener("click", () => turn(layerInput, index)));
