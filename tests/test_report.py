@@ -281,9 +281,12 @@ def test_curves_go_through_their_values():
 
 def test_long_curves_are_smoothed_and_thinned_out():
     steps = np.arange(5000.0)
-    line = as_line(0, "run", (steps, np.where(steps % 2, 1.0, 3.0)), 500, 1)
+    line = as_line(0, "run", (steps, np.where(steps % 2, 1.0, 3.0)), 500, 1, noisy=True)
     assert len(line.x) == 240
     assert line.y[1:-1] == pytest.approx(np.full(238, 2.0), abs=0.1)
+    rate = as_line(0, "run", (steps, steps), 500, 1)
+    assert rate.raw is None
+    assert rate.y + 1 == pytest.approx(500 * rate.x), "thinned out, but not smoothed"
     falling = as_line(0, "run", (steps, 10 ** (-steps / 1000)), 500, 1)
     chart = draw("loss", "loss", [falling], may_be_log=True)
     assert chart.unit == "loss, logarithmic"

@@ -244,11 +244,13 @@ def _chart_groups(runs: Sequence[Run]) -> list[tuple[str, list[Chart]]]:
             if name == "epoch" or stage == "test" or repeated or not np.isfinite(run.series[name][1]).any():
                 continue
             scale = 100.0 if _is_share(quantity) else 1.0
-            both = stage == "val" and f"train/{quantity}" in run.series
             label = run.label + {"train": ", training", "val": ", validation"}.get(stage, "") * _has_both(
                 runs, quantity
             )
-            line = as_line(number, label, run.series[name], run.steps_per_epoch, scale, dashed=both)
+            line = as_line(
+                number, label, run.series[name], run.steps_per_epoch, scale, noisy=quantity.startswith("loss")
+            )
+            line.dashed = stage == "val" and f"train/{quantity}" in run.series
             quantities.setdefault(quantity, []).append(line)
     groups: dict[str, list[Chart]] = {"Scores": [], "Losses": [], "IoU of the classes": [], "Other": []}
     for quantity in sorted(quantities, key=_quantity_order):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -76,11 +76,11 @@ class Line:
     x: npt.NDArray[np.float64]
     y: npt.NDArray[np.float64]
     dashed: bool = False
-    raw: npt.NDArray[np.float64] | None = field(default=None)
+    raw: npt.NDArray[np.float64] | None = None
 
 
-def as_line(run: int, label: str, series: Series, steps_per_epoch: float, scale: float, dashed: bool = False) -> Line:
-    """A logged quantity over epochs, smoothed and thinned out if it has many values.
+def as_line(run: int, label: str, series: Series, steps_per_epoch: float, scale: float, noisy: bool = False) -> Line:
+    """A logged quantity over epochs, thinned out if it has many values.
 
     Args:
         run: number of the run.
@@ -88,16 +88,15 @@ def as_line(run: int, label: str, series: Series, steps_per_epoch: float, scale:
         series: steps and values.
         steps_per_epoch: optimizer steps.
         scale: factor of the values, 100 for percent.
-        dashed: how it is drawn.
+        noisy: whether many values are smoothed, and drawn as they are behind it.
     """
     x, y = (series[0] + 1) / steps_per_epoch, series[1] * scale
-    finite = np.isfinite(y)
-    if len(y) <= 60 or not finite.all():
-        return Line(run, label, x, y, dashed)
-    smooth = running_mean(y, max(1, len(y) // 40))
+    if len(y) <= 60 or not np.isfinite(y).all():
+        return Line(run, label, x, y)
+    drawn = [x, running_mean(y, max(1, len(y) // 40)), y] if noisy else [x, y]
     bins = np.linspace(0, len(y), min(len(y), _MOST_POINTS) + 1).astype(int)[:-1]
-    thin_x, thin_y, raw = (np.add.reduceat(v, bins) / np.diff([*bins, len(y)]) for v in (x, smooth, y))
-    return Line(run, label, thin_x, thin_y, dashed, raw)
+    thin = [np.add.reduceat(values, bins) / np.diff([*bins, len(y)]) for values in drawn]
+    return Line(run, label, thin[0], thin[1], raw=thin[2] if noisy else None)
 
 
 def draw(title: str, unit: str, lines: Sequence[Line], best: bool = False, may_be_log: bool = False) -> Chart:
