@@ -161,7 +161,7 @@ def _class_colors(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     colors = next((run.class_colors for run in runs if run.class_colors), None)
     if colors is None:
         # Only here: it imports torch, which takes longer than a report of a run without pictures.
-        from gscnn_lightning.prediction_files import colors_of
+        from gscnn_lightning.data.classes import colors_of
 
         colors = colors_of(names) if names else ()
     return ["#{:02x}{:02x}{:02x}".format(*color) for color in colors]
