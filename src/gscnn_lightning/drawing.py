@@ -163,6 +163,46 @@ def contact_sheet(
     return np.concatenate(strips)
 
 
+def comparison_sheet(
+    titles: Sequence[str],
+    networks: Sequence[Sequence[SheetRow]],
+    class_names: Sequence[str],
+    class_colors: Sequence[Color],
+    cell_width: int = 256,
+) -> Picture:
+    """One picture of what several networks make of the same images: their predictions, then their boundaries.
+
+    Args:
+        titles: a name per network.
+        networks: the same images in the same order for each; networks without boundaries have no column of theirs.
+        class_names: names for the legend.
+        class_colors: one RGB colour (0 to 255) per class.
+        cell_width: width of each small picture in pixels.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ValueError: if there is no network or no image.
+    """
+    if not networks or not networks[0]:
+        raise ValueError(f"{len(networks)} networks without images; give at least one of both")
+    bounded = [title for title, rows in zip(titles, networks, strict=True) if rows[0].boundary_prob is not None]
+    heads = ["photo", "labels", *titles, "true boundary", *(f"boundary, {title}" for title in bounded)]
+    width = 2 * _MARGIN + len(heads) * (cell_width + _GAP) - _GAP
+    strips = [_caption_strip(heads, cell_width, width, size=15, color=_INK)]
+    for rows in zip(*networks, strict=True):
+        image = rows[0]
+        cells = [image.photo, colorize_labels(image.labels, class_colors)]
+        cells += [colorize_labels(row.preds, class_colors) for row in rows]
+        cells.append(heat_map(image.boundary != 0))
+        cells += [heat_map(row.boundary_prob) for row in rows if row.boundary_prob is not None]
+        strips.append(_picture_strip([_fit_width(cell, cell_width) for cell in cells], width))
+        strips.append(_caption_strip([image.name], cell_width, width, size=12, color=_FAINT))
+    strips.append(_legend(class_names, class_colors, width))
+    return np.concatenate(strips)
+
+
 @dataclass(frozen=True)
 class TrainingSample:
     """One augmented sample as the network gets it.

@@ -1,13 +1,37 @@
 """What the parsers of the commands have in common."""
 
-from argparse import RawDescriptionHelpFormatter
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from typing import NoReturn
 
 from jsonargparse import DefaultHelpFormatter
+
+from gscnn_lightning.errors import SettingError
 
 
 class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
     """Help that keeps the lines of the examples."""
+
+
+class ToolParser(ArgumentParser):
+    """Parser of a tool that knows its own settings only, and hands all others on to ``gscnn-fit``.
+
+    Args:
+        prog: what the user typed.
+        description: help text; its lines stay as they are.
+    """
+
+    def __init__(self, prog: str, description: str) -> None:
+        # Half a name may be that of a setting which is to be handed on.
+        super().__init__(prog, None, description, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what the command line prints as one message.
+
+        Raises:
+            SettingError: always.
+        """
+        raise SettingError(f"{message}. All settings: {self.prog} --help")
 
 
 def underscored(args: Sequence[str]) -> list[str]:

@@ -114,6 +114,8 @@ OWN_PARSERS = {
     ("predict",): ("gscnn_lightning.predict", "Predict images, folders and videos; make a Cityscapes submission."),
     ("compare",): ("gscnn_lightning.compare", "Score two checkpoints side by side, with confidence intervals."),
     ("report",): ("gscnn_lightning.report.command", "Write one HTML file about one or several runs."),
+    ("ablate",): ("gscnn_lightning.ablate", "Train the rows of the paper's ablation, and compare them in one table."),
+    ("sweep",): ("gscnn_lightning.sweep", "Run a W&B sweep file without any server."),
     ("data", "check"): ("gscnn_lightning.data_tools", "Read a whole data set and report what is wrong with it."),
     ("data", "preview"): ("gscnn_lightning.data_tools", "Draw training samples as the network gets them."),
 }
@@ -124,6 +126,8 @@ TOOLS: dict[str, Any] = {
     "predict": _LISTED["predict"],
     "compare": _LISTED["compare"],
     "report": _LISTED["report"],
+    "ablate": _LISTED["ablate"],
+    "sweep": _LISTED["sweep"],
     "cost": cost,
     "import-release": import_release,
     "data": {
