@@ -70,6 +70,9 @@ def run_training(command: Sequence[str], log: Path, on_epoch: Callable[[str], bo
     except BaseException:
         _end(process)
         raise
+    finally:
+        if process.stdout is not None:
+            process.stdout.close()
     return Outcome(code, _last_error(lines) if code else "")
 
 
@@ -119,11 +122,11 @@ class _SettingsCLI(GSCNNCLI):
         pass
 
     def settings(self) -> dict[str, Any]:
-        return yaml.safe_load(self._parser("fit").dump(self.config["fit"], skip_none=False))
+        return yaml.safe_load(self._parser("fit").dump(self.config["fit"]))
 
 
 def parsed_settings(arguments: Sequence[str]) -> dict[str, Any]:
-    """What ``gscnn-fit fit`` would run, as plain data; exits with its message where that is a mistake.
+    """What ``gscnn-fit fit`` would run, as plain data without what is None; exits with a message if that is a mistake.
 
     Args:
         arguments: those after ``gscnn-fit fit``.
