@@ -22,12 +22,12 @@ MEAN_NAMES = {
 """Names of mean scores as headings."""
 
 
-def write_table(path: Path, rows: Mapping[str, Mapping[str, float | str | None]], first: str) -> None:
+def write_table(path: Path, rows: Mapping[str, Mapping[str, float | None]], first: str) -> None:
     """Write a table as CSV; what is missing or NaN stays empty.
 
     Args:
         path: file to write; an existing one is replaced.
-        rows: {row name: {column name: number or text}}.
+        rows: {row name: {column name: value}}.
         first: heading of the row names.
     """
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
@@ -78,7 +78,5 @@ def score_headings(columns: Sequence[str]) -> list[str]:
     return [known.get(name, name.replace("boundary_f1_", "F ").replace("px", " px")) for name in columns]
 
 
-def _cell(value: float | str | None) -> str:
-    if isinstance(value, str):
-        return value
+def _cell(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else repr(float(value))

@@ -1,5 +1,6 @@
 """``gscnn sweep``: a W&B sweep file run on this machine, with Optuna in the place of the server."""
 
+import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from gscnn_lightning.errors import GSCNNError, SettingError
-from gscnn_lightning.reports import write_table
+from gscnn_lightning.errors import SettingError
 from gscnn_lightning.tool_parser import ToolParser
 from gscnn_lightning.trainings import different_settings, logged_values, run_training
 
@@ -245,19 +245,23 @@ def sweep(
     plan = Sweep(config)
     number = plan.number_of_runs(runs)
     _check_folder({"sweep": config, "configs": list(configs), "overrides": list(overrides)}, out)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = _study(plan, out, seed)
     console = Console(highlight=False)
-    while len(_runs(study, plan)) < number:
-        trial = study.ask()
-        try:
-            _run(trial, plan, out, configs, overrides, console)
-        except GSCNNError:
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            raise
+
+    def objective(trial: optuna.Trial) -> float:
+        return _run(trial, plan, out, configs, overrides, console)
+
+    missing = number - len(_runs(study, plan))
+    if missing > 0:
+        study.optimize(objective, missing, catch=(_TrainingError,))
     results = _runs(study, plan)
     _report(results, plan, out, console)
     return results
+
+
+class _TrainingError(Exception):
+    """Its message is kept with the run."""
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -286,16 +290,22 @@ def _check_folder(settings: Mapping[str, Any], out: Path) -> None:
 
 
 def _study(plan: Sweep, out: Path, seed: int) -> "optuna.Study":
-    """The study in the folder, with the points of interrupted runs queued once more."""
+    """The study in the folder, with the values of interrupted runs queued once more."""
     import optuna
+    from optuna.trial import TrialState
 
     storage = f"sqlite:///{(out / 'study.db').absolute()}"
     direction = "minimize" if plan.minimizes else "maximize"
     study = optuna.create_study(storage=storage, study_name="sweep", direction=direction, load_if_exists=True)
-    interrupted = study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
-    for trial in interrupted:
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+    trials = study.get_trials()
+    queued = {trial.user_attrs.get("again") for trial in trials}
+    for trial in trials:
+        if trial.state == TrialState.RUNNING:
+            study.tell(trial.number, state=TrialState.FAIL)
+        elif trial.state != TrialState.FAIL or "message" in trial.user_attrs:
+            continue
+        if trial.number not in queued:
+            study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
     # A seed used twice would draw the same values again.
     seed += len(study.trials)
     study.sampler = {
@@ -324,9 +334,9 @@ def _pruner(early_terminate: Mapping[str, Any] | None) -> "optuna.pruners.BasePr
 
 def _run(
     trial: "optuna.Trial", plan: Sweep, out: Path, configs: Sequence[str], overrides: Sequence[str], console: Console
-) -> None:
-    """Run one training and tell the study how it ended."""
-    from optuna.trial import TrialState
+) -> float:
+    """Run one training; its best score."""
+    import optuna
 
     values = plan.draw(trial)
     name = f"run_{trial.number:03}"
@@ -352,14 +362,13 @@ def _run(
     stopped = outcome.code != 0 and bool(reported) and trial.should_prune()
     if stopped:
         console.print("  stopped early")
-        trial.study.tell(trial, state=TrialState.PRUNED)
-    elif outcome.code or not finite:
+        raise optuna.TrialPruned
+    if outcome.code or not finite:
         message = f"exit code {outcome.code}: {outcome.message}" if outcome.code else f"no {plan.metric} was logged"
         trial.set_user_attr("message", message)
         console.print(f"  failed, {message}\n  all of its output is in {out / name}.log", soft_wrap=True, markup=False)
-        trial.study.tell(trial, state=TrialState.FAIL)
-    else:
-        trial.study.tell(trial, trial.user_attrs["score"])
+        raise _TrainingError(message)
+    return float(trial.user_attrs["score"])
 
 
 def _runs(study: "optuna.Study", plan: Sweep) -> list[Run]:
@@ -369,7 +378,7 @@ def _runs(study: "optuna.Study", plan: Sweep) -> list[Run]:
     for trial in study.get_trials(deepcopy=False):
         told = trial.user_attrs
         # Interrupted ones have neither a score nor a message.
-        if trial.state.name in states and ("score" in told or "message" in told):
+        if trial.state.name in states and "score" in told:
             values = told.get("values", {})
             runs.append(Run(trial.number, states[trial.state.name], told.get("score"), values, told.get("message", "")))
 
@@ -394,16 +403,12 @@ def _report(runs: Sequence[Run], plan: Sweep, out: Path, console: Console) -> No
     for run in runs:
         if run.message:
             console.print(f"run {run.number} failed, {run.message}", soft_wrap=True, markup=False)
-    rows = {
-        str(run.number): {
-            "state": run.state,
-            plan.metric: run.score,
-            **{name: value if isinstance(value, int | float) else str(value) for name, value in run.values.items()},
-            "message": run.message,
-        }
-        for run in runs
-    }
-    write_table(out / "sweep.csv", rows, first="run")
+    with (out / "sweep.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["run", "state", plan.metric, *plan.parameters, "message"])
+        for run in runs:
+            values = [run.values.get(name) for name in plan.parameters]
+            writer.writerow([run.number, run.state, run.score, *values, run.message])
     record = {"metric": plan.metric, "goal": "minimize" if plan.minimizes else "maximize"}
     text = json.dumps({**record, "runs": [asdict(run) for run in runs]}, indent=2)
     (out / "sweep.json").write_text(text + "\n")

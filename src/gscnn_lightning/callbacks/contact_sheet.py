@@ -57,31 +57,15 @@ class ContactSheet(pl.Callback):
         dataset = datamodule.val_dataloader().dataset
         if len(dataset) == 0:
             return
-        indices = spread_evenly(len(dataset), self.num_images)
+        indices = np.unique(np.linspace(0, len(dataset) - 1, self.num_images).round().astype(int))
         with _evaluation(pl_module), trainer.precision_plugin.forward_context():
-            rows = [sheet_row(pl_module, dataset[index]) for index in indices]
+            rows = [_sheet_row(pl_module, dataset[int(index)]) for index in indices]
         sheet = contact_sheet(rows, datamodule.class_names, datamodule.class_colors)
         directory.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(directory / "contact_sheet.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
 
 
-def spread_evenly(count: int, number: int) -> list[int]:
-    """Indices of a few among ``count`` >= 1 images, the first and the last with them; all if there are not more.
-
-    Example:
-        >>> spread_evenly(10, 4)
-        [0, 3, 6, 9]
-    """
-    return [int(index) for index in np.unique(np.linspace(0, count - 1, number).round())]
-
-
-def sheet_row(pl_module: pl.LightningModule, sample: Mapping[str, Tensor]) -> SheetRow:
-    """What a network makes of one image.
-
-    Args:
-        pl_module: the task, in evaluation mode and without gradients.
-        sample: "image" (3, H, W) uint8, "mask" (H, W) and "name", as a dataset of a data module has them.
-    """
+def _sheet_row(pl_module: pl.LightningModule, sample: Mapping[str, Tensor]) -> SheetRow:
     output = pl_module(sample["image"][None].to(pl_module.device))
     boundary_logits = output.boundary_logits
     return SheetRow(
