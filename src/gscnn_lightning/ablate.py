@@ -366,8 +366,8 @@ def _report(results: Sequence[Result], parameters: Mapping[str, int], out: Path,
             table.add_row(*line)
         console.print(table)
     failed = [f"{_label(r.row)}, seed {r.seed}, failed: {r.failure}" for r in results if r.failure]
-    for line in failed:
-        console.print(line, soft_wrap=True, markup=False)
+    for text in failed:
+        console.print(text, soft_wrap=True, markup=False)
     _save(results, scores, changes, parameters, out)
     markdown = [_markdown(*table) for table in tables] + ["".join(f"- {line}\n" for line in failed)]
     (out / "ablation.md").write_text("\n".join(part for part in markdown if part))
