@@ -13,7 +13,7 @@ from jsonschema import Draft7Validator
 from tests.tiny import write_config
 
 from gscnn_lightning.errors import SettingError
-from gscnn_lightning.sweep import Sweep
+from gscnn_lightning.sweep import Sweep, _study
 from gscnn_lightning.tools import main as tools
 from gscnn_lightning.trainings import logged_values, parsed_settings
 
@@ -185,14 +185,39 @@ def test_finished_sweep_is_not_repeated_and_another_is_refused(finished, monkeyp
 
 
 def test_interrupted_run_is_made_again_with_the_same_values(finished, tmp_path):
-    from gscnn_lightning.sweep import _study
-
     plan = Sweep(read(finished / "sweep.yaml"))
     first = _study(plan, tmp_path, seed=0)
     values = plan.draw(first.ask())  # and then the machine is switched off
     again = _study(plan, tmp_path, seed=0)
     assert plan.draw(again.ask()) == values
     assert plan.draw(again.ask()) != values, "the rest of the grid"
+
+
+@pytest.mark.slow
+def test_worse_run_is_stopped_early(tmp_path, monkeypatch, capsys):
+    """The learning rate itself is the metric, so which run is worse is known."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path / "configs/scenes.yaml", epochs=3)
+    config = {**read(FILES[0]), "metric": {"name": "train/lr", "goal": "minimize"}}
+    config["parameters"] = {"optimizer.lr": {"values": [0.001, 0.002]}, "model.poly_power": {"value": 0.0}}
+    config["early_terminate"] = {"type": "hyperband", "min_iter": 4, "eta": 2}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(config))
+
+    def first(seed):
+        study = _study(Sweep(config), tmp_path / f"seed{seed}", seed)
+        return Sweep(config).draw(study.ask())["optimizer.lr"]
+
+    for seed in range(20):
+        (tmp_path / f"seed{seed}").mkdir()
+    seed = next(seed for seed in range(20) if first(seed) == 0.001)
+    tools(["sweep", "sweep.yaml", "--out", "out", "--seed", str(seed)])
+    assert "stopped early" in capsys.readouterr().out
+    runs = json.loads((tmp_path / "out/sweep.json").read_text())["runs"]
+    assert [(run["values"]["optimizer.lr"], run["state"]) for run in runs] == [
+        (0.001, "complete"),
+        (0.002, "stopped early"),
+    ]
+    assert not (tmp_path / "out/run_001/scores_val.json").exists()
 
 
 def agent_line(config, values, monkeypatch):

@@ -276,7 +276,9 @@ def _train(training: Training, heading: str, console: Console) -> Result:
     outcome = run_training(command, training.folder.with_suffix(".log"), on_epoch)
     if outcome.code == 0 and training.is_finished:
         return _result(training)
-    failure = f"exit code {outcome.code}: {outcome.message}" if outcome.code else "it was never validated"
+    failure = (
+        f"exit code {outcome.code}: {outcome.message}" if outcome.code else "it ended before its scores were written"
+    )
     console.print(f"  failed, {failure}\n  all of its output is in {training.folder}.log", soft_wrap=True)
     return Result(training.row, training.seed, training.folder, {}, math.nan, failure)
 

@@ -359,8 +359,8 @@ def _run(
     scores = logged_values(out / name / "metrics.csv", plan.metric)
     finite = [score for score in scores if math.isfinite(score)]
     trial.set_user_attr("score", (min if plan.minimizes else max)(finite) if finite else None)
-    stopped = outcome.code != 0 and bool(reported) and trial.should_prune()
-    if stopped:
+    # A training that is told to stop ends with exit code 0, as does one that was about to end anyway.
+    if bool(reported) and trial.should_prune() and not (out / name / "scores_val.json").is_file():
         console.print("  stopped early")
         raise optuna.TrialPruned
     if outcome.code or not finite:

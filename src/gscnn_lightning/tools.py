@@ -158,3 +158,6 @@ def main(args: list[str] | None = None) -> None:
     except GSCNNError as error:
         sys.stderr.write(f"gscnn: error: {error}\n")
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("gscnn: interrupted\n")
+        sys.exit(130)
