@@ -347,20 +347,23 @@ def _run(
     drawn = ", ".join(f"{key} {_short(value)}" for key, value in values.items())
     console.print(f"run {trial.number}: {drawn}", soft_wrap=True, markup=False)
     reported: list[float] = []
+    is_worse = False
 
     def on_epoch(line: str) -> bool:
+        nonlocal is_worse
         console.print(f"  {line}", soft_wrap=True)
         for value in logged_values(out / name / "metrics.csv", plan.metric)[len(reported) :]:
             reported.append(value)
             trial.report(value, len(reported))
-        return bool(reported) and trial.should_prune()
+        is_worse = is_worse or (bool(reported) and trial.should_prune())
+        return is_worse
 
     outcome = run_training(command, out / f"{name}.log", on_epoch)
     scores = logged_values(out / name / "metrics.csv", plan.metric)
     finite = [score for score in scores if math.isfinite(score)]
     trial.set_user_attr("score", (min if plan.minimizes else max)(finite) if finite else None)
     # A training that is told to stop ends with exit code 0, as does one that was about to end anyway.
-    if bool(reported) and trial.should_prune() and not (out / name / "scores_val.json").is_file():
+    if is_worse and not (out / name / "scores_val.json").is_file():
         console.print("  stopped early")
         raise optuna.TrialPruned
     if outcome.code or not finite:

@@ -45,7 +45,9 @@ def run_training(command: Sequence[str], log: Path, on_epoch: Callable[[str], bo
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-    environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    # Notebooks ask for colours, which have no place in a file.
+    environment = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
+    environment |= {"PATH": path, "PYTHONUNBUFFERED": "1"}
     try:
         process = subprocess.Popen(
             command,
