@@ -11,25 +11,28 @@ from typing import Any, NoReturn
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
-from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.callbacks import ProgressBar as AnyProgressBar
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.loggers import Logger
 from torch.optim import Optimizer
 
 from gscnn_lightning import data as data_modules  # also makes short names such as `--data CamVidDataModule` known
 from gscnn_lightning.callbacks import (
-    ContactSheet,
     LearningCurves,
     NetworkSummary,
+    Pictures,
     PredictionWriter,
     ProgressBar,
+    RunRecord,
     RunSummary,
 )
 from gscnn_lightning.checkpoint import check_checkpoint
-from gscnn_lightning.errors import GSCNNError
+from gscnn_lightning.errors import GSCNNError, SettingError
 from gscnn_lightning.task import SGD, GSCNNTask
 from gscnn_lightning.tool_parser import HelpFormatter
+from gscnn_lightning.tracking import finish_wandb, log_config, run_loggers, saved_wandb_run_id
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
@@ -48,6 +51,7 @@ examples:
   gscnn-fit --config configs/camvid.yaml --data.root CamVid
   gscnn-fit --config configs/camvid.yaml --model.shape_stream false   the matched control
   gscnn-fit --config configs/cityscapes.yaml --trainer.devices 8 --trainer.strategy ddp
+  gscnn-fit --config configs/camvid.yaml --trainer.logger WandbLogger   also TensorBoardLogger
   gscnn-fit validate --config RUN/config.yaml --ckpt_path RUN/checkpoints/best.ckpt
   gscnn-fit fit --help                               every setting
 With --ckpt_path, the model's settings are those in the checkpoint.
@@ -84,6 +88,14 @@ def _suggestion(message: str, parser: ArgumentParser) -> str:
     return f"\nDid you mean {' or '.join('--' + k for k in dict.fromkeys(close))}?" if close else ""
 
 
+class _SaveConfig(SaveConfigCallback):
+    """Saves the config that ran in the run's directory, and with the trackers."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Hand it to the trackers; called in one process."""
+        log_config(trainer.loggers, self.parser.dump(self.config, skip_none=False))
+
+
 class GSCNNCLI(LightningCLI):
     """LightningCLI that links what the task must know about the data, and reports on every run."""
 
@@ -93,6 +105,7 @@ class GSCNNCLI(LightningCLI):
             LightningDataModule,
             parser_class=_Parser,
             subclass_mode_data=True,
+            save_config_callback=_SaveConfig,
             seed_everything_default=0,
             trainer_defaults={
                 "precision": default_precision(),
@@ -107,7 +120,8 @@ class GSCNNCLI(LightningCLI):
                     _last_checkpoint(),
                     NetworkSummary(),
                     LearningCurves(),
-                    ContactSheet(),
+                    RunRecord(),
+                    Pictures(),
                     RunSummary(),
                     PredictionWriter(),
                 ],
@@ -141,15 +155,46 @@ class GSCNNCLI(LightningCLI):
         super().parse_arguments(parser, args)
         check_checkpoint(self.config[self.config["subcommand"]].get("ckpt_path"))
 
+    def instantiate_classes(self) -> None:
+        """Everything that the config names.
+
+        Raises:
+            SettingError: TensorBoard is asked for and not installed.
+        """
+        try:
+            super().instantiate_classes()
+        except ModuleNotFoundError as error:
+            if "tensorboard" not in str(error):
+                raise
+            raise SettingError("TensorBoard is not installed: pip install 'gscnn-lightning[tensorboard]'") from error
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
-        """The trainer, with our progress bar unless bars are off or the config lists another one."""
+        """The trainer, with our progress bar unless bars are off or the config lists another one.
+
+        Its loggers keep their files in the run's own directory, and a `CSVLogger` is always among them.
+        """
         trainer = self._get(self.config_init, "trainer")
+        if not trainer["fast_dev_run"]:
+            trainer["logger"] = self._loggers(trainer["logger"])
         given = trainer["callbacks"] or []
         callbacks = given if isinstance(given, list) else [given]
         if trainer["enable_progress_bar"] is not False and not any(isinstance(c, AnyProgressBar) for c in callbacks):
             callbacks = [*callbacks, ProgressBar()]
         trainer["callbacks"] = callbacks
         return super().instantiate_trainer(**kwargs)
+
+    def _loggers(self, made: Any) -> Any:  # noqa: ANN401
+        """Loggers of one run in place of those that the config made; none if it has none."""
+        loggers = made if isinstance(made, list) else [made]
+        if not loggers or not all(isinstance(logger, Logger) for logger in loggers):
+            return made
+        config = self._get(self.config, "trainer")["logger"]
+        parts = [part.as_dict() for part in (config if isinstance(config, list) else [config])]
+        settings = [{**part.get("init_args", {}), **part.get("dict_kwargs", {})} for part in parts]
+        resumes = self.subcommand == "fit"
+        return run_loggers(
+            loggers, settings, saved_wandb_run_id(self._get(self.config, "ckpt_path")) if resumes else None
+        )
 
     def before_predict(self) -> None:
         """The pictures are written batch by batch; keeping all of them would fill the memory."""
@@ -203,10 +248,12 @@ def main(args: list[str] | None = None) -> None:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_news)
     try:
         GSCNNCLI(None if args is None else given)
+        finish_wandb(0)
     except GSCNNError as error:
         # A loading process hands its error over with its traceback in front.
         message = str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
         sys.stderr.write(f"gscnn-fit: error: {message}\n")
+        finish_wandb(2)
         sys.exit(2)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch.distributed
 from torch import Tensor, nn
 from torchmetrics import Metric
 
@@ -17,6 +18,23 @@ from gscnn_lightning.metrics import (
     SegmentationScores,
 )
 from gscnn_lightning.metrics.cityscapes import CATEGORIES
+from gscnn_lightning.metrics.label_maps import class_iou
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Scores of one image, in [0, 1] or NaN.
+
+    Attributes:
+        index: place of the image in its data set.
+        name: its name.
+        values: boundary F by logged name, such as "boundary_f1_3px", the mean over classes with a boundary in prediction
+            or labels; and "miou", the mean over classes in prediction or labels.
+    """
+
+    index: int
+    name: str
+    values: dict[str, float]
 
 
 @dataclass
@@ -29,12 +47,16 @@ class Scores:
             "iou" is "miou".
         categories: scores per Cityscapes category: {"flat": {"category_iou": ...}, ...}; empty for other classes.
         crops: mean IoU by crop factor of the distance-based evaluation; empty if it was not asked for.
+        confusion: (K, K) int64, pixels of each true class (row) by predicted class (column).
+        images: scores of the single images in the order of the data set; empty if batches had no names.
     """
 
     means: dict[str, Tensor]
     classes: dict[str, Tensor]
     categories: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     crops: dict[str, Tensor] = field(default_factory=dict)
+    confusion: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.int64))
+    images: list[ImageScores] = field(default_factory=list)
 
 
 class Evaluation(nn.Module):
@@ -69,6 +91,7 @@ class Evaluation(nn.Module):
             metrics["crops"] = DistanceCropIoU(num_classes, ignore_index=ignore_index)
             metrics["ods"] = BoundaryODS(boundary_tolerances[0], ignore_index=ignore_index)
         self.metrics = nn.ModuleDict(metrics)
+        self._images: list[tuple[str, dict[str, float]]] = []
 
     def update(self, preds: Tensor, boundary_prob: Tensor | None, batch: Mapping[str, Any]) -> None:
         """Add a batch.
@@ -77,7 +100,8 @@ class Evaluation(nn.Module):
             preds: (B, H, W) integer, predicted classes.
             boundary_prob: (B, 1, H, W) in [0, 1], None without a shape stream.
             batch: "mask" (B, H, W) with the labels; "boundary" (B, 1, H, W) in {0, 1}, without which
-                ``boundary_prob`` is not scored; and "instances" (B, H, W) where there are instance maps.
+                ``boundary_prob`` is not scored; "instances" (B, H, W) where there are instance maps; and "name", B
+                strings, without which the images are not scored one by one.
         """
         labels = batch["mask"]
         for _, metric in self._metrics():
@@ -90,6 +114,8 @@ class Evaluation(nn.Module):
                 metric.update(preds, labels, batch.get("instances"))
             else:
                 metric.update(preds, labels)
+        if "name" in batch:
+            self._images += zip(batch["name"], self._latest_images(), strict=True)
 
     def compute(self) -> Scores:
         """Scores of all batches of all processes so far."""
@@ -97,7 +123,8 @@ class Evaluation(nn.Module):
         overall = computed["scores"]
         classes = {"iou": overall["iou"], **dict(zip(self.boundary_names, computed["boundary"].cpu(), strict=True))}
         means = {"miou": overall["miou"], "accuracy": overall["accuracy"]}
-        result = Scores(means, classes)
+        confusion: Any = self.metrics["scores"].confusion
+        result = Scores(means, classes, confusion=confusion, images=_of_all_processes(self._images))
         if "boundary_iou" in computed:
             classes["boundary_iou"] = computed["boundary_iou"].cpu()
             means.update({name: overall[name] for name in ("mean_accuracy", "fwiou")})
@@ -111,6 +138,7 @@ class Evaluation(nn.Module):
 
     def reset(self) -> None:
         """Forget all batches."""
+        self._images = []
         for _, metric in self._metrics():
             metric.reset()
 
@@ -135,6 +163,20 @@ class Evaluation(nn.Module):
     def _metrics(self) -> list[tuple[str, Metric]]:
         return list(self.metrics.items())  # type: ignore[arg-type]
 
+    def _latest_images(self) -> list[dict[str, float]]:
+        """Scores of each image of the latest batch, from what its metrics have measured anyway.
+
+        Reading them does not wait for the device: the boundary F-score has just fetched the label maps.
+        """
+        scores: Any = self.metrics["scores"]
+        boundary: Any = self.metrics["boundary"]
+        miou = class_iou(scores.image_confusion).nanmean(-1).tolist()
+        fscores = boundary.image_scores.nanmean(-1).tolist()
+        return [
+            {**dict(zip(self.boundary_names, f, strict=True)), "miou": iou}
+            for f, iou in zip(fscores, miou, strict=True)
+        ]
+
     def _add_official(self, result: Scores, overall: Mapping[str, Tensor]) -> None:
         if "category_iou" not in overall:
             return
@@ -144,3 +186,17 @@ class Evaluation(nn.Module):
         if "iiou" in overall:
             result.classes["iiou"] = overall["iiou"]
             result.means.update({"iiou": overall["miiou"], "category_miiou": overall["category_miiou"]})
+
+
+def _of_all_processes(images: list[tuple[str, dict[str, float]]]) -> list[ImageScores]:
+    """Images of all processes in the order of the data set, which `EvalSampler` has dealt out one by one."""
+    dealt = [images]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        dealt = [[] for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather_object(dealt, images)
+    found = [
+        ImageScores(rank + len(dealt) * place, name, values)
+        for rank, own in enumerate(dealt)
+        for place, (name, values) in enumerate(own)
+    ]
+    return sorted(found, key=lambda image: image.index)

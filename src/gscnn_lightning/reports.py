@@ -1,10 +1,12 @@
-"""Scores as files: tables that other programs read, and the curve of the distance-based evaluation."""
+"""Scores as files: tables that other programs read, confusion matrix, curve of the distance-based evaluation."""
 
 import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -67,6 +69,48 @@ def plot_distance_curves(curves: Mapping[str, Mapping[str, float]], path: Path) 
     figure.savefig(path, dpi=130)
 
 
+def write_confusion(path: Path, counts: npt.NDArray[np.integer], class_names: Sequence[str]) -> None:
+    """Write a confusion matrix as CSV: a row per true class, a column per predicted class.
+
+    Args:
+        path: file to write; an existing one is replaced.
+        counts: (K, K) pixels, rows are true classes.
+        class_names: K names.
+    """
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["truth", *class_names])
+        writer.writerows([name, *row] for name, row in zip(class_names, counts.tolist(), strict=True))
+
+
+def plot_confusion(path: Path, counts: npt.NDArray[np.integer], class_names: Sequence[str]) -> None:
+    """Draw a confusion matrix in percent of the pixels of each true class; classes without pixels have empty rows.
+
+    Args:
+        path: picture to write; its suffix decides the format.
+        counts: (K, K) pixels, rows are true classes.
+        class_names: K names.
+    """
+    total = counts.sum(1, keepdims=True)
+    percent = np.where(total > 0, 100 * counts / np.maximum(total, 1), np.nan)
+    side = 2.6 + 0.36 * len(class_names)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+    ticks = range(len(class_names))
+    axes.set_xticks(ticks, class_names, rotation=90)
+    axes.set_yticks(ticks, class_names)
+    axes.set(title="confusion in % of the true class", xlabel="predicted", ylabel="truth")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    for row, column in np.argwhere(percent >= 0.5):
+        value = percent[row, column]
+        color = "white" if value > 55 else "black"
+        axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize="small", color=color)
+    figure.savefig(path, dpi=110)
+
+
 def score_headings(columns: Sequence[str]) -> list[str]:
     """Names of scores as headings.
 
@@ -79,4 +123,4 @@ def score_headings(columns: Sequence[str]) -> list[str]:
 
 
 def _cell(value: float | None) -> str:
-    return "" if value is None or not math.isfinite(value) else repr(float(value))
+    return "" if value is None or not math.isfinite(value) else repr(value if isinstance(value, int) else float(value))

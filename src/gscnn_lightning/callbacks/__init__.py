@@ -1,17 +1,19 @@
 """Lightning callbacks that report on a run and write its pictures."""
 
-from gscnn_lightning.callbacks.contact_sheet import ContactSheet
 from gscnn_lightning.callbacks.learning_curves import LearningCurves
 from gscnn_lightning.callbacks.network_summary import NetworkSummary
+from gscnn_lightning.callbacks.pictures import Pictures
 from gscnn_lightning.callbacks.prediction_writer import PredictionWriter
 from gscnn_lightning.callbacks.progress import ProgressBar
+from gscnn_lightning.callbacks.run_record import RunRecord
 from gscnn_lightning.callbacks.run_summary import RunSummary
 
 __all__ = [
-    "ContactSheet",
     "LearningCurves",
     "NetworkSummary",
+    "Pictures",
     "PredictionWriter",
     "ProgressBar",
+    "RunRecord",
     "RunSummary",
 ]

@@ -19,6 +19,7 @@ from rich.text import Text
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from gscnn_lightning.callbacks._best_epoch import is_better, monitor_name
 from gscnn_lightning.callbacks._run_directory import run_directory
 from gscnn_lightning.reports import plot_distance_curves, score_headings, write_table
 
@@ -32,6 +33,9 @@ _FILES = (
     ("metrics", "metrics.csv"),
     ("learning curves", "learning_curves.png"),
     ("contact sheet", "contact_sheet.png"),
+    ("pictures", "pictures"),
+    ("image scores", "image_scores.csv"),
+    ("confusion", "confusion_matrix.png"),
     ("distance curve", "distance_curve.png"),
 )
 
@@ -121,7 +125,7 @@ class RunSummary(pl.Callback):
         self._latest = _collect(trainer, pl_module, "val")
         if trainer.state.fn == TrainerFn.VALIDATING:
             self._sum_up(trainer, self._latest, "val", "Validation")
-        elif self._best is None or _is_better(trainer, self._latest["monitored"], self._best["monitored"]):
+        elif self._best is None or is_better(trainer, self._latest["monitored"], self._best["monitored"]):
             self._best = self._latest
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -191,7 +195,7 @@ def _collect(trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> 
     logged = trainer.callback_metrics
     whole = getattr(pl_module, "stage_scores", {}).get(stage)
     names = [*("miou" if name == "iou" else name for name in per_class), *(whole.means if whole else ())]
-    monitor = _monitor(trainer)
+    monitor = monitor_name(trainer)
     return {
         "epoch": trainer.current_epoch if trainer.state.fn == TrainerFn.FITTING else None,
         "monitored": float(logged[monitor]) if monitor in logged else None,
@@ -207,20 +211,6 @@ def _floats(values: Any) -> Any:  # noqa: ANN401
     return {key: _floats(value) for key, value in values.items()} if isinstance(values, Mapping) else float(values)
 
 
-def _monitor(trainer: pl.Trainer) -> str | None:
-    checkpoint = trainer.checkpoint_callback
-    return checkpoint.monitor if isinstance(checkpoint, ModelCheckpoint) else None
-
-
-def _is_better(trainer: pl.Trainer, value: float | None, best: float | None) -> bool:
-    """Whether a new score replaces the best; the latest wins where nothing is monitored."""
-    if value is None or best is None or math.isnan(best):
-        return True
-    checkpoint = trainer.checkpoint_callback
-    minimize = isinstance(checkpoint, ModelCheckpoint) and checkpoint.mode == "min"
-    return value < best if minimize else value > best
-
-
 def _class_names(trainer: pl.Trainer, scores: Scores) -> Sequence[str]:
     count = max((len(values) for values in scores["classes"].values()), default=0)
     return getattr(getattr(trainer, "datamodule", None), "class_names", None) or [f"class {i}" for i in range(count)]
@@ -228,7 +218,7 @@ def _class_names(trainer: pl.Trainer, scores: Scores) -> Sequence[str]:
 
 def _fit_title(trainer: pl.Trainer, best: Scores) -> str:
     which = "Best epoch" if best["monitored"] is not None else "Last validated epoch"
-    monitored = f" by {_monitor(trainer)}" if best["monitored"] is not None else ""
+    monitored = f" by {monitor_name(trainer)}" if best["monitored"] is not None else ""
     return f"{which}{monitored}: {best['epoch'] + 1} of {trainer.current_epoch}"
 
 

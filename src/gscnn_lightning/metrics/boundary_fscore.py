@@ -119,6 +119,9 @@ class BoundaryFScore(LabelMapMetric):
         average: ``"macro"`` or ``"none"``.
         kwargs: arguments of :class:`torchmetrics.Metric`.
 
+    Attributes:
+        image_scores: (B, T, K) scores of each image of the latest update, as :func:`boundary_fscore` returns them.
+
     Raises:
         ValueError: if an argument is out of range.
 
@@ -135,6 +138,7 @@ class BoundaryFScore(LabelMapMetric):
 
     fscore_sum: Tensor
     num_images: Tensor
+    image_scores: Tensor
 
     def __init__(
         self,
@@ -166,6 +170,7 @@ class BoundaryFScore(LabelMapMetric):
         scores = boundary_fscore(
             preds.cpu(), target.cpu(), self.num_classes, self.tolerances, self.ignore_index, self.absent
         )
+        self.image_scores = scores
         in_units = (scores.nan_to_num(0.0) / _UNIT).round().long()
         self.fscore_sum += in_units.sum(0).to(self.fscore_sum.device)
         self.num_images += scores.isfinite().sum(0).to(self.num_images.device)

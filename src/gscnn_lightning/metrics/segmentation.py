@@ -30,7 +30,17 @@ class SegmentationScores(MulticlassConfusionMatrix):
         >>> scores.update(torch.tensor([[[0, 0, 1, 1]]]), torch.tensor([[[0, 1, 1, 255]]]))
         >>> {name: value.tolist() for name, value in scores.compute().items() if name != "class_accuracy"}
         {'iou': [0.5, 0.5, nan], 'miou': 0.5, 'accuracy': 0.6666666666666666, 'mean_accuracy': 0.75, 'fwiou': 0.5}
+        >>> scores.confusion.tolist()
+        [[1, 0, 0], [1, 1, 0], [0, 0, 0]]
+
+    Attributes:
+        confusion: (K, K) int64 on the CPU, pixels of each true class (row) by predicted class (column), of all processes
+            when ``compute`` was last called.
+        image_confusion: (B, K, K) int64, the same of each image of the latest update.
     """
+
+    confusion: Tensor
+    image_confusion: Tensor
 
     def __init__(self, num_classes: int, ignore_index: int | None = 255) -> None:
         # torchmetrics' own checks look for unique values on every update, which is slow; ours look at the range.
@@ -49,7 +59,12 @@ class SegmentationScores(MulticlassConfusionMatrix):
         check_label_maps(preds, target)
         everywhere = torch.ones(1, 1, 1, dtype=torch.int32, device=target.device)
         # torchmetrics copies the labelled pixels first, which takes longer than counting them.
-        self.confmat += nested_confusion(preds, target, everywhere, 1, self.num_classes, self.ignore_index)[0]
+        counts = [
+            nested_confusion(pred[None], label[None], everywhere, 1, self.num_classes, self.ignore_index)[0]
+            for pred, label in zip(preds, target, strict=True)
+        ]
+        self.image_confusion = torch.stack(counts)
+        self.confmat += self.image_confusion.sum(0)
 
     def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
         """Scores in [0, 1].
@@ -59,7 +74,8 @@ class SegmentationScores(MulticlassConfusionMatrix):
             (K,), NaN for a class without labels, and "mean_accuracy" its mean; "fwiou", the mean of IoU weighted by
             labelled pixels. Scalars are NaN without pixels.
         """
-        counts = super().compute().cpu().double()  # Apple's MPS has no float64
+        self.confusion = super().compute().cpu()
+        counts = self.confusion.double()  # Apple's MPS has no float64
         hit, labelled = counts.diagonal(), counts.sum(dim=1)
         iou, class_accuracy = class_iou(counts), hit / labelled
         return {

@@ -1,0 +1,341 @@
+"""Trackers beside the local files: Weights & Biases and TensorBoard. All that is known about either stands here."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from http.client import HTTPException
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import yaml
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
+
+from gscnn_lightning.drawing import Color, SheetRow, overlay_labels
+from gscnn_lightning.errors import SettingError
+from gscnn_lightning.picture_files import grey_maps
+from gscnn_lightning.reports import score_headings
+
+PROJECT = "gscnn"
+"""W&B project of runs whose config and environment name none."""
+
+PATIENCE = 5.0
+"""Seconds that W&B's server has for its first answer."""
+
+FINISH_PATIENCE = "60"
+"""Seconds that the upload of the last data may take when a run ends; they are on disk in any case."""
+
+
+def run_loggers(loggers: Sequence[Logger], settings: Sequence[Mapping[str, Any]], wandb_id: str | None) -> list[Logger]:
+    """Loggers of one run, whose files all lie in the run's own directory.
+
+    The directory is that of the first `CSVLogger`. Where the config lists none, one is added with the folder and name of
+    the first logger. It comes first, as Lightning takes the directory of a run from its first logger.
+
+    Args:
+        loggers: those of the config, with one at least.
+        settings: the arguments that each was made with.
+        wandb_id: id of the W&B run that is to be continued.
+
+    Raises:
+        SettingError: W&B refuses the key.
+    """
+    listed = next((logger for logger in loggers if isinstance(logger, CSVLogger)), None)
+    first = settings[0]
+    own = listed or CSVLogger(first.get("save_dir") or "runs", name=first.get("name") or "default")
+    directory = Path(own.log_dir)
+    result: list[Logger] = [own]
+    for logger, given in zip(loggers, settings, strict=True):
+        if isinstance(logger, WandbLogger):
+            logger = wandb_logger(directory, wandb_id, **given)
+        elif isinstance(logger, TensorBoardLogger) and listed is None:
+            # The metric that this logger would invent is none of ours.
+            place = {"save_dir": own.save_dir, "name": own.name, "version": own.version, "default_hp_metric": False}
+            logger = type(logger)(**{**given, **place})
+        if logger is not own:
+            result.append(logger)
+    return result
+
+
+def wandb_logger(directory: str | Path, run_id: str | None = None, **settings: Any) -> WandbLogger:  # noqa: ANN401
+    """W&B logger that never asks and never waits long: online with a key, offline without one.
+
+    `WANDB_MODE` and `wandb offline` are respected. Otherwise the run is online if there is a key (`WANDB_API_KEY` or
+    `wandb login`) and W&B answers within five seconds, else offline, and one line says why and how to upload it later.
+
+    Args:
+        directory: the run's directory; W&B's files are in its folder ``wandb``.
+        run_id: id of a W&B run that is to be continued.
+        **settings: arguments of Lightning's `WandbLogger`. By default the project is that of `WANDB_PROJECT` or "gscnn",
+            and the name that of the directory, such as "camvid/version_0".
+
+    Raises:
+        SettingError: W&B refuses the key.
+    """
+    directory = Path(directory)
+    os.environ.setdefault("WANDB_FINISH_TIMEOUT", FINISH_PATIENCE)
+    import wandb  # slow to import, and not needed by runs without it
+
+    mode = "offline" if settings.pop("offline", False) else _wandb_mode(directory) if rank_zero_only.rank == 0 else None
+    given = {key: value for key, value in settings.items() if value is not None}
+    if "WANDB_RUN_ID" not in os.environ and "version" not in given:
+        given.setdefault("id", run_id)
+    given["name"] = f"{given.get('name') or directory.absolute().parent.name}/{directory.name}"
+    given.setdefault("project", os.environ.get("WANDB_PROJECT", PROJECT))
+    if mode is not None:
+        given["mode"] = mode
+    if mode == "offline":
+        given["resume"] = None  # means nothing without a server, and W&B would say so
+    if rank_zero_only.rank == 0:
+        directory.mkdir(parents=True, exist_ok=True)  # W&B writes elsewhere if its folder is not there
+    # Its banners would cut through progress bars and tables.
+    return WandbLogger(**{**given, "save_dir": directory, "settings": wandb.Settings(silent=True)})
+
+
+def wandb_run_id(loggers: Sequence[Logger]) -> str | None:
+    """Id of the W&B run of a trainer, None without one."""
+    return next((logger.version for logger in loggers if isinstance(logger, WandbLogger)), None)
+
+
+def saved_wandb_run_id(checkpoint: str | None) -> str | None:
+    """Id of the W&B run that a checkpoint comes from, None if it comes from none."""
+    if checkpoint is None or not Path(checkpoint).is_file():
+        return None
+    return torch.load(checkpoint, map_location="meta", weights_only=True, mmap=True).get("wandb_run_id")
+
+
+def announce(loggers: Sequence[Logger]) -> None:
+    """Say where the W&B run can be seen."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and (url := getattr(logger.experiment, "url", None)):
+            rank_zero_info(f"W&B: {url}")
+
+
+def finish_wandb(exit_code: int) -> None:
+    """End the W&B run of this process, if there is one.
+
+    Args:
+        exit_code: 0 for success; anything else marks the run as failed.
+    """
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.run.finish(exit_code=exit_code)
+
+
+def log_record(loggers: Sequence[Logger], name: str, values: Mapping[str, Any]) -> None:
+    """Record plain data about a run with the trackers that keep such things.
+
+    Args:
+        loggers: of the trainer.
+        name: heading of the data.
+        values: anything that JSON can say.
+    """
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.config.update({name: dict(values)}, allow_val_change=True)
+
+
+def log_config(loggers: Sequence[Logger], config: str) -> None:
+    """Record the resolved config of a run, with which it can be started again.
+
+    W&B gets it as values to filter by, and as the file ``gscnn-fit.yaml``.
+
+    Args:
+        loggers: of the trainer.
+        config: YAML.
+    """
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            run = logger.experiment
+            run.config.update(yaml.safe_load(config), allow_val_change=True)
+            path = Path(str(run.dir)) / "gscnn-fit.yaml"  # W&B has a config.yaml of its own
+            if path.parent.is_dir():  # not in a disabled run
+                path.write_text(config)
+                run.save(str(path), base_path=str(path.parent), policy="now")
+
+
+def log_pictures(
+    loggers: Sequence[Logger],
+    key: str,
+    pictures: Mapping[str, SheetRow],
+    class_names: Sequence[str],
+    class_colors: Sequence[Color],
+    step: int,
+) -> None:
+    """Show images with all their maps in every tracker that can.
+
+    Args:
+        loggers: of the trainer.
+        key: what the pictures are, such as "pictures" or "worst".
+        pictures: images by name.
+        class_names: K names.
+        class_colors: one RGB colour (0 to 255) per class.
+        step: optimizer step.
+    """
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            _pictures_to_wandb(logger, key, pictures, class_names, step)
+        elif isinstance(logger, TensorBoardLogger):
+            _pictures_to_tensorboard(logger, key, pictures, class_colors, step)
+
+
+def _pictures_to_wandb(
+    logger: WandbLogger, key: str, pictures: Mapping[str, SheetRow], class_names: Sequence[str], step: int
+) -> None:
+    """Photos with switchable masks, boundary maps and gates, all in one step of the run's history."""
+    import wandb
+
+    labels = {**dict(enumerate(class_names)), 255: "void"}
+    images: dict[str, list[Any]] = {}
+    for name, row in pictures.items():
+        masks = {
+            title: {"mask_data": mask, "class_labels": labels}
+            for title, mask in (("prediction", row.preds), ("truth", row.labels))
+        }
+        photo = wandb.Image(row.photo, caption=name, masks=masks, file_type="jpg")
+        images.setdefault(f"{key}/segmentation", []).append(photo)
+        for kind, values in grey_maps(row).items():
+            images.setdefault(f"{key}/{kind}", []).append(wandb.Image(values, caption=name))
+    logger.log_metrics(images, step)  # type: ignore[arg-type]
+
+
+def _pictures_to_tensorboard(
+    logger: TensorBoardLogger, key: str, pictures: Mapping[str, SheetRow], class_colors: Sequence[Color], step: int
+) -> None:
+    """One picture per tag, so that TensorBoard's slider goes through the steps of an image."""
+    for name, row in pictures.items():
+        shown: dict[str, npt.NDArray[np.uint8]] = {
+            "prediction": overlay_labels(row.photo, row.preds, class_colors),
+            "truth": overlay_labels(row.photo, row.labels, class_colors),
+            **grey_maps(row),
+        }
+        for kind, picture in shown.items():
+            form = "HWC" if picture.ndim == 3 else "HW"
+            logger.experiment.add_image(f"{key}_{kind}/{name}", picture, step, dataformats=form)
+
+
+def log_scores(
+    loggers: Sequence[Logger],
+    class_names: Sequence[str],
+    classes: Mapping[str, Sequence[float]],
+    confusion: npt.NDArray[np.integer],
+    step: int,
+) -> None:
+    """Show scores per class and the confusion matrix in every tracker that can.
+
+    Args:
+        loggers: of the trainer.
+        class_names: K names.
+        classes: K scores by name, NaN for absent classes.
+        confusion: (K, K) pixels, rows are true classes.
+        step: optimizer step.
+    """
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            _scores_to_wandb(logger, class_names, classes, confusion, step)
+        elif isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_text("val/classes", _markdown(class_names, classes), step)
+
+
+def _scores_to_wandb(
+    logger: WandbLogger,
+    class_names: Sequence[str],
+    classes: Mapping[str, Sequence[float]],
+    confusion: npt.NDArray[np.integer],
+    step: int,
+) -> None:
+    import wandb
+
+    rows = [
+        [name, *(None if np.isnan(value) else float(value) for value in values)]
+        for name, *values in zip(class_names, *classes.values(), strict=True)
+    ]
+    cells = [
+        [truth, predicted, int(confusion[row, column])]
+        for row, truth in enumerate(class_names)
+        for column, predicted in enumerate(class_names)
+    ]
+    columns = ["Actual", "Predicted", "nPredictions"]
+    # W&B's own function for this chart wants every single pixel.
+    chart = wandb.plot_table(
+        vega_spec_name="wandb/confusion_matrix/v1",
+        data_table=wandb.Table(columns=columns, data=cells),
+        fields={column: column for column in columns},
+        string_fields={"title": "pixels by true and predicted class"},
+    )
+    table = wandb.Table(columns=["class", *classes], data=rows)
+    logger.log_metrics({"val/classes": table, "val/confusion_matrix": chart}, step)  # type: ignore[dict-item]
+
+
+def _markdown(class_names: Sequence[str], classes: Mapping[str, Sequence[float]]) -> str:
+    lines = [["class", *score_headings(list(classes))], ["-"] * (1 + len(classes))]
+    for name, *values in zip(class_names, *classes.values(), strict=True):
+        lines.append([name, *("" if np.isnan(value) else f"{100 * value:.1f}" for value in values)])
+    return "\n".join(f"|{'|'.join(cells)}|" for cells in lines)
+
+
+def _wandb_mode(directory: Path) -> str:
+    """W&B's mode for a new run; says so if it is offline."""
+    import wandb
+
+    settings = wandb.setup(wandb.Settings(silent=True)).settings
+    if settings.mode == "disabled":
+        return "disabled"
+    reason = f"the mode is {settings.mode!r}" if settings.mode not in ("online", "run") else _why_offline(settings)
+    if not reason:
+        return "online"
+    rank_zero_info(f"W&B is offline, as {reason}. To upload the run: wandb sync {directory}/wandb/offline-run-*")
+    return "offline"
+
+
+def _why_offline(settings: Any) -> str:  # noqa: ANN401
+    """Why a run cannot be online; empty if it can."""
+    import wandb
+
+    try:
+        key = wandb.api.api_key
+    except wandb.Error as error:
+        raise SettingError(
+            f"the W&B key cannot be used ({error}): `wandb login` again, or WANDB_MODE=offline"
+        ) from error
+    if not key and not settings.identity_token_file:
+        return "there is no key (`wandb login` stores one)"
+    accepted = _ask(settings.base_url, key)
+    if accepted is None:
+        return f"{settings.base_url} does not answer"
+    if key and not accepted:
+        raise SettingError(f"{settings.base_url} refuses the W&B key: `wandb login` again, or WANDB_MODE=offline")
+    return ""
+
+
+def _ask(url: str, key: str | None) -> bool | None:
+    """Whether W&B accepts a key; None if it does not answer in time."""
+    answers: list[bool] = []
+
+    def ask() -> None:
+        import base64
+
+        credentials = base64.b64encode(f"api:{key or ''}".encode()).decode()
+        headers = {"Content-Type": "application/json", "Authorization": f"Basic {credentials}"}
+        request = Request(f"{url}/graphql", b'{"query": "query { viewer { id } }"}', headers)
+        try:
+            with urlopen(request, timeout=PATIENCE) as response:
+                answers.append(json.load(response)["data"]["viewer"] is not None)
+        except HTTPError as error:
+            if error.code in (401, 403):
+                answers.append(False)
+        except (OSError, HTTPException, ValueError, KeyError, TypeError):
+            pass  # no network, or somebody else's answer, such as a hotel's log-in page
+
+    # Looking up a name has no time limit of its own, hence the thread that is left behind.
+    thread = Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    return answers[0] if answers else None
