@@ -191,10 +191,8 @@ class GSCNNCLI(LightningCLI):
         config = self._get(self.config, "trainer")["logger"]
         parts = [part.as_dict() for part in (config if isinstance(config, list) else [config])]
         settings = [{**part.get("init_args", {}), **part.get("dict_kwargs", {})} for part in parts]
-        resumes = self.subcommand == "fit"
-        return run_loggers(
-            loggers, settings, saved_wandb_run_id(self._get(self.config, "ckpt_path")) if resumes else None
-        )
+        resumed = self._get(self.config, "ckpt_path") if self.subcommand == "fit" else None
+        return run_loggers(loggers, settings, saved_wandb_run_id(resumed))
 
     def before_predict(self) -> None:
         """The pictures are written batch by batch; keeping all of them would fill the memory."""

@@ -28,8 +28,8 @@ class ImageScores:
     Attributes:
         index: place of the image in its data set.
         name: its name.
-        values: boundary F by logged name, such as "boundary_f1_3px", the mean over classes with a boundary in prediction
-            or labels; and "miou", the mean over classes in prediction or labels.
+        values: boundary F by logged name, such as "boundary_f1_3px", the mean over classes with a boundary in
+            prediction or labels; and "miou", the mean over classes in prediction or labels.
     """
 
     index: int
@@ -172,10 +172,8 @@ class Evaluation(nn.Module):
         boundary: Any = self.metrics["boundary"]
         miou = class_iou(scores.image_confusion).nanmean(-1).tolist()
         fscores = boundary.image_scores.nanmean(-1).tolist()
-        return [
-            {**dict(zip(self.boundary_names, f, strict=True)), "miou": iou}
-            for f, iou in zip(fscores, miou, strict=True)
-        ]
+        names = [*self.boundary_names, "miou"]
+        return [dict(zip(names, [*f, iou], strict=True)) for f, iou in zip(fscores, miou, strict=True)]
 
     def _add_official(self, result: Scores, overall: Mapping[str, Tensor]) -> None:
         if "category_iou" not in overall:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -39,11 +40,11 @@ def shrunk(row: SheetRow, width: int = MAX_WIDTH) -> SheetRow:
         so that they keep their values. Gates narrower than ``width`` keep their own size.
     """
 
-    def fit(values: npt.NDArray[np.generic], interpolation: int) -> npt.NDArray[np.generic]:
+    def fit(values: npt.NDArray[Any], interpolation: int) -> npt.NDArray[Any]:
         if values.shape[1] <= width:
             return values
         size = (width, max(1, round(values.shape[0] * width / values.shape[1])))
-        return cv2.resize(values, size, interpolation=interpolation)  # type: ignore[call-overload, no-any-return]
+        return cv2.resize(values, size, interpolation=interpolation)
 
     area, nearest = cv2.INTER_AREA, cv2.INTER_NEAREST
     return replace(
@@ -61,8 +62,8 @@ def write_pictures(folder: Path, row: SheetRow, class_colors: Sequence[Color]) -
     """Write an image with all its maps.
 
     - ``photo.jpg``;
-    - ``labels.png``, ``prediction.png``: train ids with the class colours as palette, so that they can both be looked at
-      and be read back; void is 255, black;
+    - ``labels.png``, ``prediction.png``: train ids with the class colours as palette, so that they can both be looked
+      at and be read back; void is 255, black;
     - ``boundary.png``: boundary probability times 255, and ``boundary_truth.png``, 0 or 255;
     - ``gate_1.png``, ``gate_2.png``, ``gate_3.png``: attention of the gated convolutions times 255.
 

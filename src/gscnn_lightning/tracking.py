@@ -1,5 +1,6 @@
 """Trackers beside the local files: Weights & Biases and TensorBoard. All that is known about either stands here."""
 
+import base64
 import json
 import os
 import sys
@@ -36,8 +37,8 @@ FINISH_PATIENCE = "60"
 def run_loggers(loggers: Sequence[Logger], settings: Sequence[Mapping[str, Any]], wandb_id: str | None) -> list[Logger]:
     """Loggers of one run, whose files all lie in the run's own directory.
 
-    The directory is that of the first `CSVLogger`. Where the config lists none, one is added with the folder and name of
-    the first logger. It comes first, as Lightning takes the directory of a run from its first logger.
+    The directory is that of the first `CSVLogger`. Where the config lists none, one is added with the folder and name
+    of the first logger. It comes first, as Lightning takes the directory of a run from its first logger.
 
     Args:
         loggers: those of the config, with one at least.
@@ -51,6 +52,8 @@ def run_loggers(loggers: Sequence[Logger], settings: Sequence[Mapping[str, Any]]
     first = settings[0]
     own = listed or CSVLogger(first.get("save_dir") or "runs", name=first.get("name") or "default")
     directory = Path(own.log_dir)
+    if len(loggers) > 1 or listed is None:
+        _ = own.experiment  # reserves the directory before another logger writes to it
     result: list[Logger] = [own]
     for logger, given in zip(loggers, settings, strict=True):
         if isinstance(logger, WandbLogger):
@@ -73,8 +76,8 @@ def wandb_logger(directory: str | Path, run_id: str | None = None, **settings: A
     Args:
         directory: the run's directory; W&B's files are in its folder ``wandb``.
         run_id: id of a W&B run that is to be continued.
-        **settings: arguments of Lightning's `WandbLogger`. By default the project is that of `WANDB_PROJECT` or "gscnn",
-            and the name that of the directory, such as "camvid/version_0".
+        **settings: arguments of Lightning's `WandbLogger`. By default the project is that of `WANDB_PROJECT` or
+            "gscnn", and the name that of the directory, such as "camvid/version_0".
 
     Raises:
         SettingError: W&B refuses the key.
@@ -83,18 +86,16 @@ def wandb_logger(directory: str | Path, run_id: str | None = None, **settings: A
     os.environ.setdefault("WANDB_FINISH_TIMEOUT", FINISH_PATIENCE)
     import wandb  # slow to import, and not needed by runs without it
 
-    mode = "offline" if settings.pop("offline", False) else _wandb_mode(directory) if rank_zero_only.rank == 0 else None
-    given = {key: value for key, value in settings.items() if value is not None}
-    if "WANDB_RUN_ID" not in os.environ and "version" not in given:
+    given = {key: value for key, value in settings.items() if value is not None and key != "offline"}
+    if run_id is not None and "WANDB_RUN_ID" not in os.environ and "version" not in given:
         given.setdefault("id", run_id)
     given["name"] = f"{given.get('name') or directory.absolute().parent.name}/{directory.name}"
     given.setdefault("project", os.environ.get("WANDB_PROJECT", PROJECT))
-    if mode is not None:
-        given["mode"] = mode
-    if mode == "offline":
-        given["resume"] = None  # means nothing without a server, and W&B would say so
-    if rank_zero_only.rank == 0:
+    if _is_first_process():
+        given["mode"] = "offline" if settings.get("offline") else _wandb_mode(directory)
         directory.mkdir(parents=True, exist_ok=True)  # W&B writes elsewhere if its folder is not there
+    if given.get("mode") == "offline":
+        given["resume"] = None  # means nothing without a server, and W&B would say so
     # Its banners would cut through progress bars and tables.
     return WandbLogger(**{**given, "save_dir": directory, "settings": wandb.Settings(silent=True)})
 
@@ -271,7 +272,7 @@ def _scores_to_wandb(
         string_fields={"title": "pixels by true and predicted class"},
     )
     table = wandb.Table(columns=["class", *classes], data=rows)
-    logger.log_metrics({"val/classes": table, "val/confusion_matrix": chart}, step)  # type: ignore[dict-item]
+    logger.log_metrics({"val/classes": table, "val/confusion_matrix": chart}, step)
 
 
 def _markdown(class_names: Sequence[str], classes: Mapping[str, Sequence[float]]) -> str:
@@ -279,6 +280,10 @@ def _markdown(class_names: Sequence[str], classes: Mapping[str, Sequence[float]]
     for name, *values in zip(class_names, *classes.values(), strict=True):
         lines.append([name, *("" if np.isnan(value) else f"{100 * value:.1f}" for value in values)])
     return "\n".join(f"|{'|'.join(cells)}|" for cells in lines)
+
+
+def _is_first_process() -> bool:
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _wandb_mode(directory: Path) -> str:
@@ -302,9 +307,7 @@ def _why_offline(settings: Any) -> str:  # noqa: ANN401
     try:
         key = wandb.api.api_key
     except wandb.Error as error:
-        raise SettingError(
-            f"the W&B key cannot be used ({error}): `wandb login` again, or WANDB_MODE=offline"
-        ) from error
+        raise SettingError(f"the W&B key is unusable ({error}): `wandb login` again, or WANDB_MODE=offline") from error
     if not key and not settings.identity_token_file:
         return "there is no key (`wandb login` stores one)"
     accepted = _ask(settings.base_url, key)
@@ -320,8 +323,6 @@ def _ask(url: str, key: str | None) -> bool | None:
     answers: list[bool] = []
 
     def ask() -> None:
-        import base64
-
         credentials = base64.b64encode(f"api:{key or ''}".encode()).decode()
         headers = {"Content-Type": "application/json", "Authorization": f"Basic {credentials}"}
         request = Request(f"{url}/graphql", b'{"query": "query { viewer { id } }"}', headers)

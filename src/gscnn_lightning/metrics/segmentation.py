@@ -34,8 +34,8 @@ class SegmentationScores(MulticlassConfusionMatrix):
         [[1, 0, 0], [1, 1, 0], [0, 0, 0]]
 
     Attributes:
-        confusion: (K, K) int64 on the CPU, pixels of each true class (row) by predicted class (column), of all processes
-            when ``compute`` was last called.
+        confusion: (K, K) int64 on the CPU, pixels of each true class (row) by predicted class (column), of all
+            processes when ``compute`` was last called.
         image_confusion: (B, K, K) int64, the same of each image of the latest update.
     """
 
