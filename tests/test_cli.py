@@ -70,6 +70,11 @@ def test_run_folder_has_everything(run):
         "learning_curves.png",
         "contact_sheet.png",
         "scores_val.json",
+        "classes.json",
+        "environment.json",
+        "image_scores.csv",
+        "confusion_matrix.csv",
+        "confusion_matrix.png",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
     } <= names
@@ -254,5 +259,9 @@ def test_two_processes_train_and_score_like_one(run, tmp_path):
     call("validate", *checkpoint)
     one = scores(tmp_path / "runs/default/version_2")
     assert two == one
+    for name in ("image_scores.csv", "confusion_matrix.csv"):
+        single, double = ((tmp_path / f"runs/default/version_{version}" / name).read_text() for version in (2, 1))
+        assert double == single
+    assert len(list((tmp_path / "runs/default/version_1/pictures/worst").iterdir())) == 5
     call("predict", *checkpoint, *distributed)
     assert len(list((tmp_path / "runs/default/version_3/predictions").rglob("*_labels.png"))) == 5

@@ -7,6 +7,8 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from gscnn_lightning.data import label_boundaries
+
 COLORS = ((200, 40, 40), (40, 200, 40), (40, 40, 200))
 
 
@@ -30,6 +32,7 @@ class Squares(Dataset):
 class SquaresData(pl.LightningDataModule):
     class_names = ("ground", "square", "ghost")
     class_colors = COLORS
+    boundaries = staticmethod(label_boundaries)
 
     def __init__(self, length=6):
         super().__init__()
@@ -61,6 +64,8 @@ class ColorTask(pl.LightningModule):
             return SimpleNamespace(seg_logits=logits, boundary_logits=None, gates=())
         gates = tuple(logits[:, :1, ::2, ::2].sigmoid() for _ in range(3))
         return SimpleNamespace(seg_logits=logits, boundary_logits=logits[:, 1:2], gates=gates)
+
+    predict_output = forward
 
     def training_step(self, batch, batch_idx):
         loss = torch.nn.functional.cross_entropy(

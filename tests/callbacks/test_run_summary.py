@@ -5,7 +5,7 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
 
-from gscnn_lightning.callbacks import ContactSheet, LearningCurves, RunSummary
+from gscnn_lightning.callbacks import LearningCurves, Pictures, RunSummary
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +78,7 @@ def test_files_of_the_run_are_listed_relative_to_here(
 ):
     monkeypatch.chdir(tmp_path)
     checkpoint = ModelCheckpoint(monitor="val/miou", mode="max", save_last=True)
-    callbacks = [RunSummary(), ContactSheet(1), LearningCurves(), checkpoint]
+    callbacks = [RunSummary(), Pictures(1), LearningCurves(), checkpoint]
     make_trainer(callbacks).fit(color_task(), datamodule=squares_data())
     text = capsys.readouterr().out
     for name in ("metrics.csv", "learning_curves.png", "contact_sheet.png", "scores_val.json", "checkpoints/last.ckpt"):
