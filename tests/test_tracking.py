@@ -41,7 +41,7 @@ def call(folder, *command, key=None):
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        timeout=120,
+        timeout=300,  # a hang, on any machine
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout, done.stderr
@@ -222,16 +222,8 @@ def test_csv_logger_comes_first_and_is_not_doubled(tmp_path):
 
 def test_without_a_logger_there_is_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    no_files = [
-        "--trainer.logger",
-        "false",
-        "--trainer.enable_checkpointing",
-        "false",
-        "--trainer.limit_val_batches",
-        "1",
-    ]
     checkpoint = ["--checkpoint.dirpath", str(tmp_path / "elsewhere")]
-    main(["fit", *TINY, *no_files[:2], *no_files[4:], *checkpoint, "--trainer.max_epochs", "1"])
+    main(["fit", *TINY, "--trainer.logger", "false", *checkpoint, "--trainer.max_epochs", "1"])
     assert not (tmp_path / "runs").exists()
 
 

@@ -30,8 +30,13 @@ PROJECT = "gscnn"
 PATIENCE = 5.0
 """Seconds that W&B's server has for its first answer."""
 
-FINISH_PATIENCE = "60"
-"""Seconds that the upload of the last data may take when a run ends; they are on disk in any case."""
+_ENVIRONMENT = {
+    # Seconds that the upload of the last data may take when a run ends; they are on disk in any case.
+    "WANDB_FINISH_TIMEOUT": "60",
+    # W&B's reports about itself wait for the network at the end even of an offline run.
+    "WANDB_ERROR_REPORTING": "false",
+}
+"""Settings of W&B's own that keep it from waiting, unless the user has set them."""
 
 
 def run_loggers(loggers: Sequence[Logger], settings: Sequence[Mapping[str, Any]], wandb_id: str | None) -> list[Logger]:
@@ -83,7 +88,8 @@ def wandb_logger(directory: str | Path, run_id: str | None = None, **settings: A
         SettingError: W&B refuses the key.
     """
     directory = Path(directory)
-    os.environ.setdefault("WANDB_FINISH_TIMEOUT", FINISH_PATIENCE)
+    for variable, value in _ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
     import wandb  # slow to import, and not needed by runs without it
 
     given = {key: value for key, value in settings.items() if value is not None and key != "offline"}
