@@ -214,6 +214,15 @@ def test_tensorboard_shows_scalars_and_pictures(tmp_path, monkeypatch):
     assert (image.step, image.height, image.width) == (2, 64, 128)
 
 
+def test_missing_tensorboard_is_said_at_once(monkeypatch, capsys):
+    for package in ("tensorboard", "tensorboardX"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *TINY, "--trainer.logger", "TensorBoardLogger"])
+    assert stop.value.code == 2
+    assert "pip install 'gscnn-lightning[tensorboard]'" in capsys.readouterr().err
+
+
 def test_csv_logger_comes_first_and_is_not_doubled(tmp_path):
     csv = CSVLogger(tmp_path, name="a")
     assert tracking.run_loggers([csv], [{}], None) == [csv]

@@ -29,10 +29,10 @@ from gscnn_lightning.callbacks import (
     RunSummary,
 )
 from gscnn_lightning.checkpoint import check_checkpoint
-from gscnn_lightning.errors import GSCNNError, SettingError
+from gscnn_lightning.errors import GSCNNError
 from gscnn_lightning.task import SGD, GSCNNTask
 from gscnn_lightning.tool_parser import HelpFormatter
-from gscnn_lightning.tracking import finish_wandb, log_config, run_loggers, saved_wandb_run_id
+from gscnn_lightning.tracking import check_installed, finish_wandb, log_config, run_loggers, saved_wandb_run_id
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
@@ -151,22 +151,12 @@ class GSCNNCLI(LightningCLI):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
-        """Parse, and check the checkpoint before minutes are spent on anything else."""
+        """Parse, and check checkpoint and loggers before minutes are spent on anything else."""
         super().parse_arguments(parser, args)
-        check_checkpoint(self.config[self.config["subcommand"]].get("ckpt_path"))
-
-    def instantiate_classes(self) -> None:
-        """Everything that the config names.
-
-        Raises:
-            SettingError: TensorBoard is asked for and not installed.
-        """
-        try:
-            super().instantiate_classes()
-        except ModuleNotFoundError as error:
-            if "tensorboard" not in str(error):
-                raise
-            raise SettingError("TensorBoard is not installed: pip install 'gscnn-lightning[tensorboard]'") from error
+        config = self.config[self.config["subcommand"]]
+        check_checkpoint(config.get("ckpt_path"))
+        logger = config["trainer"]["logger"]
+        check_installed([part["class_path"] for part in _listed(logger) if isinstance(part, Namespace)])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
         """The trainer, with our progress bar unless bars are off or the config lists another one.
@@ -177,7 +167,7 @@ class GSCNNCLI(LightningCLI):
         if not trainer["fast_dev_run"]:
             trainer["logger"] = self._loggers(trainer["logger"])
         given = trainer["callbacks"] or []
-        callbacks = given if isinstance(given, list) else [given]
+        callbacks = _listed(given)
         if trainer["enable_progress_bar"] is not False and not any(isinstance(c, AnyProgressBar) for c in callbacks):
             callbacks = [*callbacks, ProgressBar()]
         trainer["callbacks"] = callbacks
@@ -185,11 +175,11 @@ class GSCNNCLI(LightningCLI):
 
     def _loggers(self, made: Any) -> Any:  # noqa: ANN401
         """Loggers of one run in place of those that the config made; none if it has none."""
-        loggers = made if isinstance(made, list) else [made]
+        loggers = _listed(made)
         if not loggers or not all(isinstance(logger, Logger) for logger in loggers):
             return made
         config = self._get(self.config, "trainer")["logger"]
-        parts = [part.as_dict() for part in (config if isinstance(config, list) else [config])]
+        parts = [part.as_dict() for part in _listed(config)]
         settings = [{**part.get("init_args", {}), **part.get("dict_kwargs", {})} for part in parts]
         resumed = self._get(self.config, "ckpt_path") if self.subcommand == "fit" else None
         return run_loggers(loggers, settings, saved_wandb_run_id(resumed))
@@ -197,6 +187,10 @@ class GSCNNCLI(LightningCLI):
     def before_predict(self) -> None:
         """The pictures are written batch by batch; keeping all of them would fill the memory."""
         self.config_init["predict"]["return_predictions"] = False
+
+
+def _listed(value: Any) -> list[Any]:  # noqa: ANN401
+    return value if isinstance(value, list) else [value]
 
 
 def _last_checkpoint() -> ModelCheckpoint:

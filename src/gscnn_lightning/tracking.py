@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from http.client import HTTPException
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -37,6 +38,20 @@ _ENVIRONMENT = {
     "WANDB_ERROR_REPORTING": "false",
 }
 """Settings of W&B's own that keep it from waiting, unless the user has set them."""
+
+
+def check_installed(class_paths: Sequence[str]) -> None:
+    """Raise if a logger needs a package that is missing.
+
+    Args:
+        class_paths: of the loggers of a config.
+
+    Raises:
+        SettingError: TensorBoard is asked for and not installed.
+    """
+    wanted = any(path.endswith(".TensorBoardLogger") for path in class_paths)
+    if wanted and not any(find_spec(package) for package in ("tensorboard", "tensorboardX")):
+        raise SettingError("TensorBoard is not installed: pip install 'gscnn-lightning[tensorboard]'")
 
 
 def run_loggers(loggers: Sequence[Logger], settings: Sequence[Mapping[str, Any]], wandb_id: str | None) -> list[Logger]:
