@@ -10,6 +10,8 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from gscnn_lightning.evaluation import ImageScores
+
 MEAN_NAMES = {
     "miou": "mean IoU",
     "accuracy": "pixel accuracy",
@@ -69,6 +71,19 @@ def plot_distance_curves(curves: Mapping[str, Mapping[str, float]], path: Path) 
     figure.savefig(path, dpi=130)
 
 
+def write_image_scores(path: Path, images: Sequence[ImageScores]) -> None:
+    """Write the scores of single images as CSV: a row per image, a column per score; NaN stays empty.
+
+    Args:
+        path: file to write; an existing one is replaced.
+        images: the images, all with the same scores.
+    """
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "index", *(images[0].values if images else ())])
+        writer.writerows([image.name, image.index, *map(_cell, image.values.values())] for image in images)
+
+
 def write_confusion(path: Path, counts: npt.NDArray[np.integer], class_names: Sequence[str]) -> None:
     """Write a confusion matrix as CSV: a row per true class, a column per predicted class.
 
@@ -123,4 +138,4 @@ def score_headings(columns: Sequence[str]) -> list[str]:
 
 
 def _cell(value: float | None) -> str:
-    return "" if value is None or not math.isfinite(value) else repr(value if isinstance(value, int) else float(value))
+    return "" if value is None or not math.isfinite(value) else repr(float(value))

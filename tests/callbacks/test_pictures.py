@@ -7,7 +7,8 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from gscnn_lightning.callbacks import Pictures
 from gscnn_lightning.data import label_boundaries
-from gscnn_lightning.reports import write_table
+from gscnn_lightning.evaluation import ImageScores
+from gscnn_lightning.reports import write_image_scores
 
 MAPS = ["boundary.png", "boundary_truth.png", "gate_1.png", "gate_2.png", "gate_3.png"]
 PHOTO = ["labels.png", "photo.jpg", "prediction.png"]
@@ -115,10 +116,11 @@ def test_the_end_shows_the_epoch_of_the_best_checkpoint(make_trainer, color_task
 
 
 def test_worst_images_are_those_with_the_lowest_boundary_score(make_trainer, color_task, squares_data, tmp_path):
-    scores = [0.5, 0.1, None, 0.9, 0.3, 0.2]
-    rows = {f"{i}": {"index": i, "boundary_f1_1px": 1 - i / 9, "boundary_f1_3px": s} for i, s in enumerate(scores)}
+    scores = [0.5, 0.1, float("nan"), 0.9, 0.3, 0.2]
+    names = ("boundary_f1_1px", "boundary_f1_3px", "miou")
+    images = [ImageScores(i, str(i), dict(zip(names, (1 - i / 9, f, 0.5), strict=True))) for i, f in enumerate(scores)]
     (tmp_path / "run").mkdir()
-    write_table(tmp_path / "run/image_scores.csv", rows, first="name")
+    write_image_scores(tmp_path / "run/image_scores.csv", images)
     callback = Pictures(num_images=1, num_worst=3)
     make_trainer([callback]).validate(color_task(), datamodule=squares_data(), verbose=False)
     assert folders(tmp_path / "run")[1:] == ["worst/00_01", "worst/01_05", "worst/02_04"]

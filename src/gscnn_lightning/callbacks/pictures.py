@@ -1,6 +1,7 @@
 """Pictures of validation images during a run: what the network sees, says and attends to."""
 
 import csv
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,6 +101,8 @@ class Pictures(pl.Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         sheet = contact_sheet(rows, data.class_names, data.class_colors)
         cv2.imwrite(str(self._directory / "contact_sheet.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+        # Another fit or validation in the same directory has other worst images.
+        shutil.rmtree(self._directory / "pictures" / "worst", ignore_errors=True)
         worst = list(enumerate(_worst_images(self._directory / "image_scores.csv", self.num_worst)))
         if worst:
             self._write(trainer, pl_module, worst, "worst", digits=2)

@@ -12,7 +12,7 @@ from gscnn_lightning.callbacks._best_epoch import is_best_epoch
 from gscnn_lightning.callbacks._run_directory import run_directory
 from gscnn_lightning.environment import environment
 from gscnn_lightning.evaluation import Scores
-from gscnn_lightning.reports import plot_confusion, write_confusion, write_table
+from gscnn_lightning.reports import plot_confusion, write_confusion, write_image_scores
 from gscnn_lightning.tracking import announce, log_record, log_scores, wandb_run_id
 
 
@@ -68,8 +68,7 @@ class RunRecord(pl.Callback):
 
 
 def _write_scores(directory: Path, scores: Scores, class_names: list[str]) -> None:
-    rows = {image.name: {"index": image.index, **image.values} for image in scores.images}
-    write_table(directory / "image_scores.csv", rows, first="name")
+    write_image_scores(directory / "image_scores.csv", scores.images)
     counts = scores.confusion.numpy().astype(np.int64)
     write_confusion(directory / "confusion_matrix.csv", counts, class_names)
     plot_confusion(directory / "confusion_matrix.png", counts, class_names)
