@@ -23,21 +23,21 @@ SETTINGS = """
 --model.shape_channels 16 --model.output_stride 32 --model.boundary_tolerances [1,3] --data.num_workers 0
 --data.size [64,128] --data.train_samples 4 --data.val_samples 3 --data.batch_size 2 --data.crop_size [64,64]
 --data.color_jitter 0 --data.blur 0 --trainer.accelerator cpu --trainer.precision 32-true
---trainer.enable_progress_bar false --trainer.log_every_n_steps 1
+--trainer.enable_progress_bar false --trainer.log_every_n_steps 1 --trainer.num_sanity_val_steps 0
 """
 TINY = SETTINGS.split()
 CLOSED = "http://127.0.0.1:9"
 KEY = 40 * "0"
 
 
-def call(folder, *command, key=None):
+def call(folder, *command):
     """A command for which the network is out of reach, in a home without W&B's settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     own = {"HOME": str(folder / "home"), "https_proxy": CLOSED, "http_proxy": CLOSED, "no_proxy": "", "COLUMNS": "200"}
     done = subprocess.run(
         [sys.executable, *command],
         cwd=folder,
-        env={**kept, **own, **({"WANDB_API_KEY": key} if key else {})},
+        env={**kept, **own},
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -60,21 +60,36 @@ def folder(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
-def offline(folder):
-    """A run without key; returns its directory and what it said."""
-    fit = ["fit", *TINY, "--trainer.logger", "WandbLogger", "--trainer.max_epochs", "1"]
-    out, err = call(folder, "-m", "gscnn_lightning", *fit)
-    return folder / "runs/default/version_0", out + err
+PROGRAM = """
+import os, sys
+import wandb
+from gscnn_lightning.cli import main
+
+fit = ["fit", *sys.argv[2:], "--trainer.logger", "WandbLogger", "--trainer.max_epochs"]
+main([*fit, "1"])
+wandb.teardown()
+print("then", flush=True)
+print("then", file=sys.stderr, flush=True)
+os.environ["WANDB_API_KEY"] = sys.argv[1]
+main([*fit, "2", "--ckpt_path", "runs/default/version_0/checkpoints/last.ckpt"])
+"""
 
 
 @pytest.fixture(scope="module")
-def resumed(offline, folder):
-    """The same run continued, this time with a key, for which W&B cannot be reached."""
-    last = offline[0] / "checkpoints/last.ckpt"
-    fit = ["fit", *TINY, "--trainer.logger", "WandbLogger", "--trainer.max_epochs", "2", "--ckpt_path", str(last)]
-    out, err = call(folder, "-m", "gscnn_lightning", *fit, key=KEY)
-    return folder / "runs/default/version_1", out + err
+def runs(folder):
+    """A run without key, and its continuation with a key, for which W&B is out of reach: directories and words."""
+    texts = [text.split("then\n") for text in call(folder, "-c", PROGRAM, KEY, *TINY)]
+    return [(folder / f"runs/default/version_{i}", "".join(text[i] for text in texts)) for i in range(2)]
+
+
+@pytest.fixture(scope="module")
+def offline(runs):
+    return runs[0]
+
+
+@pytest.fixture(scope="module")
+def resumed(runs):
+    return runs[1]
 
 
 def wandb_run(run):
@@ -242,14 +257,12 @@ def test_checkpoint_without_wandb_has_no_run(tmp_path):
     assert tracking.saved_wandb_run_id(None) is tracking.saved_wandb_run_id("last") is None
 
 
-@pytest.mark.parametrize("config", ["wandb", "tensorboard"])
-def test_overlay_is_the_same_as_the_short_form(config, capsys):
+@pytest.mark.parametrize(("config", "kind"), [("wandb", "WandbLogger"), ("tensorboard", "TensorBoardLogger")])
+def test_overlays_change_nothing_but_the_kind_of_logger(config, kind, capsys):
     configs = Path(__file__).parent.parent / "configs"
-    name = {"wandb": "WandbLogger", "tensorboard": "TensorBoardLogger"}[config]
-    printed = []
-    for extra in (["--config", str(configs / f"logger/{config}.yaml")], ["--trainer.logger", name]):
-        with pytest.raises(SystemExit):
-            main(["fit", "--config", str(configs / "camvid.yaml"), *extra, "--print_config"])
-        printed.append(yaml.safe_load(capsys.readouterr().out)["trainer"]["logger"])
-    assert printed[0] == printed[1]
-    assert (printed[0]["init_args"]["save_dir"], printed[0]["init_args"]["name"]) == ("runs", "camvid")
+    files = [configs / "camvid.yaml", configs / f"logger/{config}.yaml"]
+    with pytest.raises(SystemExit):
+        main(["fit", *(word for file in files for word in ("--config", str(file))), "--print_config"])
+    logger = yaml.safe_load(capsys.readouterr().out)["trainer"]["logger"]
+    assert logger["class_path"].rpartition(".")[2] == kind
+    assert (logger["init_args"]["save_dir"], logger["init_args"]["name"]) == ("runs", "camvid")
