@@ -250,7 +250,7 @@ def log_scores(
     confusion: npt.NDArray[np.integer],
     step: int,
 ) -> None:
-    """Show scores per class and the confusion matrix in every tracker that can.
+    """Show scores per class in every tracker that can, and the confusion matrix in W&B.
 
     Args:
         loggers: of the trainer.
