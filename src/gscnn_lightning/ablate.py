@@ -18,12 +18,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from gscnn_lightning.callbacks.pictures import predicted_row
 from gscnn_lightning.checkpoint import check_checkpoint, load_task
 from gscnn_lightning.data.base import SegmentationDataModule
-from gscnn_lightning.drawing import SheetRow, comparison_sheet
+from gscnn_lightning.drawing import comparison_sheet
 from gscnn_lightning.errors import GSCNNError, SettingError, WeightsError
 from gscnn_lightning.reports import score_headings, write_table
-from gscnn_lightning.task import GSCNNTask
 from gscnn_lightning.tool_parser import ToolParser
 from gscnn_lightning.trainings import different_settings, parsed_settings, run_training
 
@@ -322,25 +322,12 @@ def _look_at_networks(results: Sequence[Result], settings: Mapping[str, Any], ou
             task = load_task(str(result.folder / "checkpoints/best.ckpt"))
             parameters[row] = sum(parameter.numel() for parameter in task.network.parameters())
             with torch.no_grad():
-                networks.append([_sheet_row(task, data, sample) for sample in samples])
+                networks.append([predicted_row(task, data, sample) for sample in samples])
         sheet = comparison_sheet([_label(row) for row in first], networks, data.class_names, data.class_colors)
     except GSCNNError as error:
         return parameters, f"no pictures: {error}"
     cv2.imwrite(str(out / "contact_sheets.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     return parameters, f"side by side: {out / 'contact_sheets.png'} (seed {next(iter(first.values())).seed})"
-
-
-def _sheet_row(task: GSCNNTask, data: SegmentationDataModule, sample: Mapping[str, Any]) -> SheetRow:
-    output = task.predict_output(sample["image"][None].to(task.device))
-    boundary, labels = output.boundary_logits, sample["mask"].numpy()
-    return SheetRow(
-        name=str(sample["name"]),
-        photo=sample["image"].permute(1, 2, 0).numpy(),
-        labels=labels,
-        preds=output.seg_logits[0].argmax(0).cpu().numpy(),
-        boundary=np.asarray(data.boundaries(labels)),
-        boundary_prob=None if boundary is None else boundary[0, 0].float().sigmoid().cpu().numpy(),
-    )
 
 
 def _data(settings: Mapping[str, Any]) -> SegmentationDataModule:

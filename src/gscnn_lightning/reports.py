@@ -4,13 +4,15 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from gscnn_lightning.evaluation import ImageScores
+if TYPE_CHECKING:
+    from gscnn_lightning.evaluation import ImageScores
 
 MEAN_NAMES = {
     "miou": "mean IoU",
@@ -71,7 +73,7 @@ def plot_distance_curves(curves: Mapping[str, Mapping[str, float]], path: Path) 
     figure.savefig(path, dpi=130)
 
 
-def write_image_scores(path: Path, images: Sequence[ImageScores]) -> None:
+def write_image_scores(path: Path, images: "Sequence[ImageScores]") -> None:
     """Write the scores of single images as CSV: a row per image, a column per score; NaN stays empty.
 
     Args:

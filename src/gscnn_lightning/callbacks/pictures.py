@@ -129,7 +129,7 @@ class Pictures(pl.Callback):
         dataset, pictures = _dataset(trainer), dict[str, SheetRow]()
         with _evaluation(pl_module), trainer.precision_plugin.forward_context():
             for number, index in numbered:
-                row = shrunk(_predicted(pl_module, data, dataset[index]))
+                row = shrunk(predicted_row(pl_module, data, dataset[index]))
                 name = folder_name(number, row.name, digits)
                 write_pictures(self._directory / "pictures" / folder / name, row, data.class_colors)
                 pictures[name] = row
@@ -142,8 +142,15 @@ def _dataset(trainer: pl.Trainer) -> Any:  # noqa: ANN401
     return trainer.datamodule.val_dataloader().dataset  # type: ignore[attr-defined]
 
 
-def _predicted(pl_module: Any, data: Any, sample: Mapping[str, Any]) -> SheetRow:  # noqa: ANN401
-    output = pl_module.predict_output(sample["image"][None].to(pl_module.device))
+def predicted_row(task: Any, data: Any, sample: Mapping[str, Any]) -> SheetRow:  # noqa: ANN401
+    """An image with its labels and all that a network says of it.
+
+    Args:
+        task: a `GSCNNTask` in evaluation mode, predicts with its own windows, scales and flips.
+        data: the data module, whose rule makes the true boundary.
+        sample: "image" (3, H, W) uint8, "mask" (H, W) and "name", as a data set has it.
+    """
+    output = task.predict_output(sample["image"][None].to(task.device))
     boundary_logits, labels = output.boundary_logits, sample["mask"].numpy()
     return SheetRow(
         name=str(sample["name"]),
@@ -169,10 +176,10 @@ def _worst_images(image_scores: Path, number: int) -> list[int]:
 
 
 def _epoch_of(checkpoint: str | Path | None) -> int:
-    """Epoch of a checkpoint, counted from 1; 0 without one."""
+    """Epoch of a checkpoint, counted from 1; 0 without one, or if it comes from no training of ours."""
     if checkpoint is None:
         return 0
-    return torch.load(checkpoint, map_location="meta", weights_only=True, mmap=True)["epoch"] + 1
+    return torch.load(checkpoint, map_location="meta", weights_only=True, mmap=True).get("epoch", -1) + 1
 
 
 @contextmanager
