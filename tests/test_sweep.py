@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
 import yaml
 from jsonschema import Draft7Validator
@@ -17,8 +18,6 @@ from gscnn_lightning.errors import SettingError
 from gscnn_lightning.sweep import Sweep, _study
 from gscnn_lightning.tools import main as tools
 from gscnn_lightning.trainings import logged_values, parsed_settings
-
-optuna = pytest.importorskip("optuna")
 
 FILES = sorted((Path(__file__).parent.parent / "configs/sweep").glob("*.yaml"))
 SCHEMA = json.loads((Path(__file__).parent / "wandb_sweep_schema.json").read_text())
@@ -55,19 +54,6 @@ def test_file_obeys_the_schema_of_wandb(file):
     assert config["command"][-1] == "${args}"
     for wrong in ({"method": "guess"}, {"parameters": {}}, {"early_terminate": {"type": "median"}}):
         assert list(Draft7Validator(SCHEMA).iter_errors({**config, **wrong})), wrong
-
-
-@every_file
-def test_package_of_wandb_accepts_and_draws_what_gscnn_fit_takes(file, monkeypatch):
-    sweeps = pytest.importorskip("sweeps", reason="the package sweeps wants NumPy 1")
-    pytest.importorskip("sklearn", reason="the package sweeps draws with scikit-learn")
-    config = read(file)
-    assert sweeps.schema_violations_from_proposed_config(config) == []
-    monkeypatch.chdir(FILES[0].parents[2])
-    for _ in range(3):
-        drawn = {name: v["value"] for name, v in sweeps.next_run(sweeps.SweepConfig(config), []).config.items()}
-        settings = parsed_settings(Sweep(config).command_line(drawn, [], [])[3:])
-        assert all(setting(settings, name) == value for name, value in drawn.items())
 
 
 @every_file
