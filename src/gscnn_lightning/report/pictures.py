@@ -30,8 +30,8 @@ _SHARED = ("photo", "labels", "boundary_truth")
 _OWN = tuple(layer for layer in LAYERS if layer not in _SHARED)
 _GATES = ("gate_1", "gate_2", "gate_3")
 # Pictures of earlier epochs are limited to about this many in all, so that a report stays a few megabytes.
-_MOST_IN_TIME = 96
-_MOST_EPOCHS = 8
+_MOST_IN_TIME = 72
+_MOST_EPOCHS = 6
 
 Map = npt.NDArray[np.uint8]
 
