@@ -12,6 +12,7 @@ from rich.console import Console
 
 from gscnn_lightning.bench.data import data as bench_data
 from gscnn_lightning.bench.metrics import metrics as bench_metrics
+from gscnn_lightning.bench.tracking import tracking as bench_tracking
 from gscnn_lightning.errors import GSCNNError
 
 
@@ -135,7 +136,12 @@ TOOLS: dict[str, Any] = {
         "check": _LISTED["check"],
         "preview": _LISTED["preview"],
     },
-    "bench": {"_help": "Measure speed, ratios in one run.", "data": bench_data, "metrics": bench_metrics},
+    "bench": {
+        "_help": "Measure speed, ratios in one run.",
+        "data": bench_data,
+        "metrics": bench_metrics,
+        "tracking": bench_tracking,
+    },
 }
 
 
