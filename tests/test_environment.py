@@ -7,11 +7,11 @@ from gscnn_lightning.environment import code_version, environment
 
 def test_versions_and_command(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(sys, "argv", ["/opt/bin/gscnn-fit", "--data.root", f"{tmp_path}/CamVid"])
+    monkeypatch.setattr(sys, "argv", ["/opt/bin/gscnn-fit", "--data.root", f"{tmp_path}/CamVid", f"{tmp_path}s/CamVid"])
     record = environment()
     assert record["gscnn_lightning"] == __version__
     assert record["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert record["command"] == ["gscnn-fit", "--data.root", "~/CamVid"]
+    assert record["command"] == ["gscnn-fit", "--data.root", "~/CamVid", f"{tmp_path}s/CamVid"]
     assert {"torch", "pytorch_lightning", "timm", "albumentations", "numpy", "processor", "started"} <= set(record)
 
 

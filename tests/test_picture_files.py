@@ -1,7 +1,8 @@
 import numpy as np
 
 from gscnn_lightning.drawing import SheetRow
-from gscnn_lightning.picture_files import folder_name, palette_picture, shrunk
+from gscnn_lightning.picture_files import palette_picture, shrunk
+from gscnn_lightning.reports import folder_name
 
 
 def test_wide_images_shrink_and_labels_keep_their_values():

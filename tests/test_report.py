@@ -12,11 +12,13 @@ import pytest
 from PIL import Image
 from tests.made_run import NAMES, write_run, write_scores
 
+from gscnn_lightning.curves import read_metrics
 from gscnn_lightning.errors import DataError, SettingError
 from gscnn_lightning.report import load_run, load_runs, render_report
 from gscnn_lightning.report.page import _taken_for
 from gscnn_lightning.report.pictures import LAYERS, fixed_gallery, worst_gallery
 from gscnn_lightning.report.plot import as_line, draw
+from gscnn_lightning.reports import folder_name
 from gscnn_lightning.tools import main as tools
 
 VOID_TAGS = {"img", "input", "meta", "br", "path", "circle"}
@@ -263,6 +265,32 @@ def test_frames_of_one_name_are_told_apart_by_rank(tmp_path):
     gallery = worst_gallery([load_run(run)], lambda score: [(score.name, "")], 640)
     assert [exhibit.name for exhibit in gallery.exhibits] == ["bonn/a", "ulm/a"]
     assert gallery.exhibits[1].panels[0].scores == [("ulm/a", "")]
+
+
+@pytest.mark.parametrize("name", ["a/frame.001", "x.v2_left", "straße_1"])
+def test_worst_images_are_found_whatever_they_are_called(name, tmp_path):
+    run = write_run(tmp_path / "run", images=1)
+    (run / "image_scores.csv").write_text(
+        f"name,index,boundary_f1_12px,boundary_f1_3px\nb,0,0.9,0.1\n{name},1,0.2,0.3\n"
+    )
+    shutil.move(run / "pictures/worst/00_00_a_b", run / "pictures/worst" / folder_name(0, name, 2))
+    loaded = load_run(run)
+    assert [score.name for score in loaded.worst_scores()] == [name, "b"]
+    assert loaded.sample_name(loaded.worst[0], ranked=True) == name
+
+
+def test_class_names_may_have_a_slash(tmp_path):
+    run = write_run(tmp_path / "run", images=1)
+    (run / "metrics.csv").write_text("epoch,step,val/iou_road/lane\n0,1,0.5\n1,3,0.6\n")
+    assert "IoU of the classes road/lane % run 60.0" in Page(render_report([load_run(run)])).text
+
+
+def test_curves_of_a_resumed_training_are_whole(tmp_path):
+    (tmp_path / "metrics_1.csv").write_text("epoch,step,train/loss\n0,0,4.0\n0,1,3.0\n")
+    (tmp_path / "metrics_2.csv").write_text("epoch,step,train/loss\n0,1,2.5\n")
+    (tmp_path / "metrics.csv").write_text("epoch,step,train/loss\n1,2,2.0\n")
+    steps, values = read_metrics(tmp_path / "metrics.csv")[0]["train/loss"]
+    assert (steps.tolist(), values.tolist()) == ([0, 1, 2], [4.0, 2.5, 2.0])
 
 
 def test_curves_go_through_their_values():

@@ -114,6 +114,15 @@ def test_what_is_not_known_here_is_said(change, words):
         Sweep({**config, **change})
 
 
+def test_goal_is_that_of_wandb():
+    config = {"method": "random", "parameters": {"model.tau": {"value": 1}}}
+    metric = {"name": "val/miou"}
+    assert [
+        Sweep({**config, "metric": metric | goal}).minimizes
+        for goal in ({}, {"goal": "minimize"}, {"goal": "maximize"})
+    ] == [True, True, False]
+
+
 def test_number_of_runs():
     grid = Sweep(read(FILES[0]))
     assert grid.number_of_runs(None) == 9

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from gscnn_lightning import tracking
 from gscnn_lightning.cli import main
@@ -30,20 +30,20 @@ CLOSED = "http://127.0.0.1:9"
 KEY = 40 * "0"
 
 
-def call(folder, *command):
+def call(folder, *command, cwd=None, code=0):
     """A command for which the network is out of reach, in a home without W&B's settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     own = {"HOME": str(folder / "home"), "https_proxy": CLOSED, "http_proxy": CLOSED, "no_proxy": "", "COLUMNS": "200"}
     done = subprocess.run(
         [sys.executable, *command],
-        cwd=folder,
+        cwd=cwd or folder,
         env={**kept, **own},
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
         timeout=300,  # a hang, on any machine
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == code, done.stderr[-3000:]
     return done.stdout, done.stderr
 
 
@@ -226,7 +226,7 @@ def test_tensorboard_shows_scalars_and_pictures(tmp_path, monkeypatch):
     kinds = ("prediction", "truth", "boundary", "boundary_truth", "gate_1", "gate_2", "gate_3")
     assert {f"pictures_{kind}/{name}" for kind in kinds} <= set(tags["images"])
     (image,) = events.Images(f"pictures_boundary/{name}")
-    assert (image.step, image.height, image.width) == (2, 64, 128)
+    assert (image.step, image.height, image.width) == (1, 64, 128)
 
 
 def test_missing_tensorboard_is_said_at_once(monkeypatch, capsys):
@@ -242,6 +242,33 @@ def test_csv_logger_comes_first_and_is_not_doubled(tmp_path):
     csv = CSVLogger(tmp_path, name="a")
     assert tracking.run_loggers([csv], [{}], None) == [csv]
     assert not (tmp_path / "a").exists(), "a run that never starts leaves nothing"
+
+
+def test_all_loggers_share_one_run_folder(tmp_path):
+    both = [CSVLogger(tmp_path, name="a"), TensorBoardLogger(tmp_path, name="a")]
+    csv, board = tracking.run_loggers(both, [{}, {"save_dir": str(tmp_path), "name": "a"}], None)
+    assert csv.log_dir == board.log_dir
+
+
+def test_settings_of_wandb_that_are_given_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "_why_offline", lambda settings: "")
+    logger = tracking.wandb_logger(tmp_path / "run", mode="disabled", settings={"init_timeout": 7})
+    assert logger._wandb_init["mode"] == "disabled"
+    assert logger._wandb_init["settings"].init_timeout == 7
+    assert logger._wandb_init["settings"].silent
+
+
+@pytest.mark.parametrize("mistake", ["--model.backbone=nonexistent_net", "--model.image_gradient=foo"])
+def test_failing_combination_of_a_sweep_is_a_failed_run(mistake, folder, tmp_path):
+    program = "import os, sys; os.environ.update(WANDB_SWEEP_ID='s', WANDB_RUN_ID='r1'); "
+    program += "from gscnn_lightning.cli import main; main(sys.argv[1:])"
+    arguments = ["fit", *TINY, "--trainer.logger=WandbLogger", mistake]
+    _, words = call(folder, "-c", program, *arguments, cwd=tmp_path, code=2)
+    assert "error: " in words
+    assert "Traceback" not in words
+    [run] = (tmp_path / "runs/failed/wandb").glob("offline-run-*-r1/*.wandb")
+    text, _ = call(folder, "-m", "wandb", "leet", "inspect", "--json", str(run))
+    assert '"exit_code":2' in text.replace(" ", "") or '"exitCode":2' in text.replace(" ", "")
 
 
 def test_without_a_logger_there_is_none(tmp_path, monkeypatch):

@@ -24,6 +24,7 @@ from gscnn_lightning.data.base import SegmentationDataModule
 from gscnn_lightning.drawing import comparison_sheet
 from gscnn_lightning.errors import GSCNNError, SettingError, WeightsError
 from gscnn_lightning.reports import score_headings, write_table
+from gscnn_lightning.task import PREDICTION_SETTINGS
 from gscnn_lightning.tool_parser import ToolParser
 from gscnn_lightning.trainings import different_settings, parsed_settings, run_training
 
@@ -306,8 +307,10 @@ def _result(training: Training) -> Result:
 
 def _look_at_networks(results: Sequence[Result], settings: Mapping[str, Any], out: Path) -> tuple[dict[str, int], str]:
     """Parameters of every row, and their pictures side by side; with what hindered that."""
-    first = {r.row: r for r in reversed(results) if not r.failure and (r.folder / "checkpoints/best.ckpt").is_file()}
-    first = {row: first[row] for row in dict.fromkeys(r.row for r in results) if row in first}  # in their own order
+    trained = [r for r in results if not r.failure and (r.folder / "checkpoints/best.ckpt").is_file()]
+    # Networks of one seed, that of the most rows, so that nothing but the rows differs.
+    seeds = [result.seed for result in trained]
+    first = {r.row: r for r in trained if r.seed == max(seeds, key=seeds.count)}
     parameters: dict[str, int] = {}
     if not first:
         return parameters, ""
@@ -319,7 +322,8 @@ def _look_at_networks(results: Sequence[Result], settings: Mapping[str, Any], ou
         samples = [dataset[int(index)] for index in indices]
         networks = []
         for row, result in first.items():
-            task = load_task(str(result.folder / "checkpoints/best.ckpt"))
+            chosen = {name: settings["model"][name] for name in PREDICTION_SETTINGS if name in settings["model"]}
+            task = load_task(str(result.folder / "checkpoints/best.ckpt"), **chosen)
             parameters[row] = sum(parameter.numel() for parameter in task.network.parameters())
             with torch.no_grad():
                 networks.append([predicted_row(task, data, sample) for sample in samples])

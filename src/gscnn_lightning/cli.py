@@ -41,6 +41,7 @@ _EXPECTED_WARNINGS = (
     r"LightningCLI's args parameter is intended to run from within Python",
     r".*isinstance\(treespec, LeafSpec\)",
     r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen stages are meant to be
+    r"It is recommended to use `self.log\(.*sync_dist=True`",  # scores are the same in every process already
 )
 _EXPECTED_MESSAGES = re.compile(r"💡|TPU available|`Trainer.fit` stopped|model summary callbacks")
 
@@ -245,8 +246,12 @@ def main(args: list[str] | None = None) -> None:
         # A loading process hands its error over with its traceback in front.
         message = str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
         sys.stderr.write(f"gscnn-fit: error: {message}\n")
-        finish_wandb(2)
+        finish_wandb(2, message)
         sys.exit(2)
+    except SystemExit as stop:
+        if stop.code not in (None, 0):
+            finish_wandb(2, "the settings do not go together; the output of the run says which")
+        raise
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What a run was made with: versions, hardware, command and code, as plain data."""
 
 import platform
+import re
 import subprocess
 import sys
 from datetime import datetime
@@ -40,6 +41,8 @@ def environment() -> dict[str, Any]:
 def code_version(folder: Path | None = None) -> str | None:
     """Commit of the git repository around a folder, with "+changes" if files that it tracks have been changed.
 
+    Where git does not tell whether they have, as in a very large repository, it ends in "+unknown".
+
     Args:
         folder: any folder in it; the working directory by default.
 
@@ -49,7 +52,8 @@ def code_version(folder: Path | None = None) -> str | None:
     commit = _git(["rev-parse", "HEAD"], folder)
     if commit is None:
         return None
-    return commit + ("+changes" if _git(["status", "--porcelain", "--untracked-files=no"], folder) else "")
+    changes = _git(["status", "--porcelain", "--untracked-files=no"], folder)
+    return commit + ("+unknown" if changes is None else "+changes" if changes else "")
 
 
 def _git(arguments: list[str], folder: Path | None) -> str | None:
@@ -79,4 +83,4 @@ def _processor() -> str:
 
 def _without_home(argument: str) -> str:
     home = str(Path.home())
-    return argument.replace(home, "~") if len(home) > 1 else argument
+    return re.sub(rf"{re.escape(home)}(?=/|$)", "~", argument) if len(home) > 1 else argument

@@ -1,6 +1,5 @@
 """Pictures of a run as files: photo, labels, prediction, boundaries and gates of single images."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,16 +15,6 @@ from gscnn_lightning.prediction_files import write_png
 
 MAX_WIDTH = 1024
 """Width in pixels that pictures of a run have at most."""
-
-
-def folder_name(number: int, name: str, digits: int = 3) -> str:
-    """Name of an image's folder: its number and the last part of its name, safe on every file system.
-
-    Example:
-        >>> folder_name(7, "frankfurt/frankfurt_000001 left")
-        '007_frankfurt_000001_left'
-    """
-    return f"{number:0{digits}}_{re.sub(r'[^A-Za-z0-9._-]+', '_', name.rpartition('/')[2])}"
 
 
 def shrunk(row: SheetRow, width: int = MAX_WIDTH) -> SheetRow:

@@ -2,7 +2,8 @@
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,8 +117,9 @@ def plot_confusion(path: Path, counts: npt.NDArray[np.integer], class_names: Seq
     axes = figure.subplots()
     axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
     ticks = range(len(class_names))
-    axes.set_xticks(ticks, class_names, rotation=90)
-    axes.set_yticks(ticks, class_names)
+    # A dollar sign in a name begins no formula.
+    axes.set_xticks(ticks, class_names, rotation=90, parse_math=False)
+    axes.set_yticks(ticks, class_names, parse_math=False)
     axes.set(title="confusion in % of the true class", xlabel="predicted", ylabel="truth")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -126,6 +128,34 @@ def plot_confusion(path: Path, counts: npt.NDArray[np.integer], class_names: Seq
         color = "white" if value > 55 else "black"
         axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize="small", color=color)
     figure.savefig(path, dpi=110)
+
+
+def folder_name(number: int, name: str, digits: int = 3) -> str:
+    """Name of an image's folder: its number and the last part of its name, safe on every file system.
+
+    Example:
+        >>> folder_name(7, "frankfurt/frankfurt_000001 left")
+        '007_frankfurt_000001_left'
+    """
+    return f"{number:0{digits}}_{re.sub(r'[^A-Za-z0-9._-]+', '_', name.rpartition('/')[2])}"
+
+
+def loosest_boundary_score(names: Iterable[str]) -> str | None:
+    """The boundary F at the largest tolerance; None if there is none.
+
+    A fraction of the diagonal counts as that of a frame of 1024x2048.
+
+    Example:
+        >>> loosest_boundary_score(["miou", "boundary_f1_12px", "boundary_f1_3px"])
+        'boundary_f1_12px'
+    """
+    prefix, diagonal = "boundary_f1_", 2290
+
+    def pixels(name: str) -> float:
+        value = name.removeprefix(prefix)
+        return float(value.removesuffix("px")) if value.endswith("px") else float(value.removesuffix("diag")) * diagonal
+
+    return max((name for name in names if name.startswith(prefix)), key=pixels, default=None)
 
 
 def score_headings(columns: Sequence[str]) -> list[str]:

@@ -78,7 +78,7 @@ def run_loggers(loggers: Sequence[Logger], settings: Sequence[Mapping[str, Any]]
     for logger, given in zip(loggers, settings, strict=True):
         if isinstance(logger, WandbLogger):
             logger = wandb_logger(directory, wandb_id, **given)
-        elif isinstance(logger, TensorBoardLogger) and listed is None:
+        elif isinstance(logger, TensorBoardLogger):
             # The metric that this logger would invent is none of ours.
             place = {"save_dir": own.save_dir, "name": own.name, "version": own.version, "default_hp_metric": False}
             logger = type(logger)(**{**given, **place})
@@ -113,12 +113,14 @@ def wandb_logger(directory: str | Path, run_id: str | None = None, **settings: A
     given["name"] = f"{given.get('name') or directory.absolute().parent.name}/{directory.name}"
     given.setdefault("project", os.environ.get("WANDB_PROJECT", PROJECT))
     if _is_first_process():
-        given["mode"] = "offline" if settings.get("offline") else _wandb_mode(directory)
+        given["mode"] = "offline" if settings.get("offline") else given.get("mode") or _wandb_mode(directory)
         directory.mkdir(parents=True, exist_ok=True)  # W&B writes elsewhere if its folder is not there
     if given.get("mode") == "offline":
         given["resume"] = None  # means nothing without a server, and W&B would say so
+    own = given.pop("settings", None) or {}
     # Its banners would cut through progress bars and tables.
-    return WandbLogger(**{**given, "save_dir": directory, "settings": wandb.Settings(silent=True)})
+    merged = {"silent": True, **(own if isinstance(own, Mapping) else own.model_dump(exclude_unset=True))}
+    return WandbLogger(**{**given, "save_dir": directory, "settings": wandb.Settings(**merged)})
 
 
 def wandb_run_id(loggers: Sequence[Logger]) -> str | None:
@@ -140,15 +142,24 @@ def announce(loggers: Sequence[Logger]) -> None:
             rank_zero_info(f"W&B: {url}")
 
 
-def finish_wandb(exit_code: int) -> None:
+def finish_wandb(exit_code: int, message: str = "") -> None:
     """End the W&B run of this process, if there is one.
+
+    A run of a sweep that failed before its logger was made is begun for this, so that the sweep shows what became of
+    the combination.
 
     Args:
         exit_code: 0 for success; anything else marks the run as failed.
+        message: why it failed, kept in the summary of the run as "error".
     """
     wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.run.finish(exit_code=exit_code)
+    run = None if wandb is None else wandb.run
+    if run is None and exit_code and "WANDB_SWEEP_ID" in os.environ and _is_first_process():
+        run = wandb_logger(Path("runs") / "failed").experiment
+    if run is not None:
+        if message:
+            run.summary["error"] = message
+        run.finish(exit_code=exit_code)
 
 
 def log_record(loggers: Sequence[Logger], name: str, values: Mapping[str, Any]) -> None:
@@ -245,6 +256,7 @@ def _pictures_to_tensorboard(
 
 def log_scores(
     loggers: Sequence[Logger],
+    stage: str,
     class_names: Sequence[str],
     classes: Mapping[str, Sequence[float]],
     confusion: npt.NDArray[np.integer],
@@ -254,6 +266,7 @@ def log_scores(
 
     Args:
         loggers: of the trainer.
+        stage: "val" or "test".
         class_names: K names.
         classes: K scores by name, NaN for absent classes.
         confusion: (K, K) pixels, rows are true classes.
@@ -261,13 +274,14 @@ def log_scores(
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            _scores_to_wandb(logger, class_names, classes, confusion, step)
+            _scores_to_wandb(logger, stage, class_names, classes, confusion, step)
         elif isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_text("val/classes", _markdown(class_names, classes), step)
+            logger.experiment.add_text(f"{stage}/classes", _markdown(class_names, classes), step)
 
 
 def _scores_to_wandb(
     logger: WandbLogger,
+    stage: str,
     class_names: Sequence[str],
     classes: Mapping[str, Sequence[float]],
     confusion: npt.NDArray[np.integer],
@@ -293,13 +307,13 @@ def _scores_to_wandb(
         string_fields={"title": "pixels by true and predicted class"},
     )
     table = wandb.Table(columns=["class", *classes], data=rows)
-    logger.log_metrics({"val/classes": table, "val/confusion_matrix": chart}, step)
+    logger.log_metrics({f"{stage}/classes": table, f"{stage}/confusion_matrix": chart}, step)
 
 
 def _markdown(class_names: Sequence[str], classes: Mapping[str, Sequence[float]]) -> str:
     lines = [["class", *score_headings(list(classes))], ["-"] * (1 + len(classes))]
     for name, *values in zip(class_names, *classes.values(), strict=True):
-        lines.append([name, *("" if np.isnan(value) else f"{100 * value:.1f}" for value in values)])
+        lines.append([name.replace("|", r"\|"), *("" if np.isnan(value) else f"{100 * value:.1f}" for value in values)])
     return "\n".join(f"|{'|'.join(cells)}|" for cells in lines)
 
 

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -124,6 +126,23 @@ def test_worst_images_are_those_with_the_lowest_boundary_score(make_trainer, col
     callback = Pictures(num_images=1, num_worst=3)
     make_trainer([callback]).validate(color_task(), datamodule=squares_data(), verbose=False)
     assert folders(tmp_path / "run")[1:] == ["worst/00_01", "worst/01_05", "worst/02_04"]
+
+
+def test_without_scores_of_images_there_are_no_worst_ones(make_trainer, color_task, squares_data, tmp_path):
+    (tmp_path / "run").mkdir()
+    write_image_scores(tmp_path / "run/image_scores.csv", [])
+    make_trainer([Pictures(num_images=1)]).validate(color_task(), datamodule=squares_data(), verbose=False)
+    assert folders(tmp_path / "run") == ["epoch_000/000_00"]
+
+
+@pytest.mark.parametrize(("epochs", "number"), [(5, 5), (10, 10), (19, 10), (20, 10), (-1, 2)])
+def test_pictures_are_made_about_ten_times(epochs, number):
+    callback, drawn = Pictures(), 0
+    for epoch in range(epochs if epochs > 0 else 25):
+        trainer = SimpleNamespace(max_epochs=epochs, current_epoch=epoch)
+        if callback._is_time(trainer) or epoch + 1 == epochs:
+            callback._latest, drawn = epoch + 1, drawn + 1
+    assert drawn == number
 
 
 def test_without_a_logger_nothing_is_written(make_trainer, color_task, squares_data, tmp_path, monkeypatch):

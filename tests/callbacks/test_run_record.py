@@ -79,3 +79,20 @@ def test_without_a_logger_nothing_is_written(make_trainer, color_task, squares_d
     monkeypatch.chdir(tmp_path)
     make_trainer([RunRecord()], max_epochs=1, logger=False).fit(color_task(), datamodule=squares_data())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_loaders_without_a_data_module_are_enough(make_trainer, tmp_path):
+    data = scenes()
+    data.setup("validate")
+    task = GSCNNTask(19, **SETTINGS, class_names=data.class_names)
+    loader = torch.utils.data.DataLoader(data.datasets["val"])
+    make_trainer([RunRecord()]).validate(task, loader, verbose=False)
+    assert len(table(tmp_path / "run/image_scores.csv")) == VAL_SAMPLES
+    assert json.loads((tmp_path / "run/classes.json").read_text())["names"] == list(data.class_names)
+
+
+def test_a_test_is_recorded_too(make_trainer, tmp_path):
+    make_trainer([RunRecord()]).test(GSCNNTask(19, **SETTINGS), datamodule=scenes(), verbose=False)
+    assert len(table(tmp_path / "run/image_scores.csv")) == VAL_SAMPLES
+    assert len(table(tmp_path / "run/confusion_matrix.csv")) == 19
+    assert (tmp_path / "run/environment.json").is_file()

@@ -12,3 +12,8 @@ def run_directory(trainer: pl.Trainer) -> Path | None:
     """
     log_dir = trainer.log_dir
     return Path(log_dir) if trainer.loggers and log_dir is not None else None
+
+
+def logged_step(trainer: pl.Trainer) -> int:
+    """The step beside which Lightning logs scores: the last one that was made."""
+    return max(trainer.global_step - 1, 0)

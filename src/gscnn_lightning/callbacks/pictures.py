@@ -1,6 +1,7 @@
 """Pictures of validation images during a run: what the network sees, says and attends to."""
 
 import csv
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,9 +15,10 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from gscnn_lightning.callbacks._run_directory import run_directory
+from gscnn_lightning.callbacks._run_directory import logged_step, run_directory
 from gscnn_lightning.drawing import SheetRow, contact_sheet
-from gscnn_lightning.picture_files import folder_name, shrunk, write_pictures
+from gscnn_lightning.picture_files import shrunk, write_pictures
+from gscnn_lightning.reports import folder_name, loosest_boundary_score
 from gscnn_lightning.tracking import log_pictures
 
 SNAPSHOTS = 10
@@ -89,8 +91,9 @@ class Pictures(pl.Callback):
 
     def _is_time(self, trainer: pl.Trainer) -> bool:
         """Whether N epochs have passed; the last epoch is left to the end of training."""
-        epochs, epoch = trainer.max_epochs or 0, trainer.current_epoch + 1
-        every = self.every_n_epochs or max(1, epochs // SNAPSHOTS)
+        epochs, epoch = trainer.max_epochs or -1, trainer.current_epoch + 1
+        # Without a number of epochs, as with max_steps alone, every tenth is drawn.
+        every = self.every_n_epochs or (math.ceil(epochs / SNAPSHOTS) if epochs > 0 else SNAPSHOTS)
         return epoch != epochs and epoch // every > self._latest // every
 
     def _draw_all(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
@@ -134,7 +137,7 @@ class Pictures(pl.Callback):
                 write_pictures(self._directory / "pictures" / folder / name, row, data.class_colors)
                 pictures[name] = row
         key = "worst" if folder == "worst" else "pictures"
-        log_pictures(trainer.loggers, key, pictures, data.class_names, data.class_colors, trainer.global_step)
+        log_pictures(trainer.loggers, key, pictures, data.class_names, data.class_colors, logged_step(trainer))
         return list(pictures.values())
 
 
@@ -164,12 +167,14 @@ def predicted_row(task: Any, data: Any, sample: Mapping[str, Any]) -> SheetRow: 
 
 
 def _worst_images(image_scores: Path, number: int) -> list[int]:
-    """Places in the set of the images with the lowest boundary F at the last, largest tolerance, worst first."""
+    """Places in the set of the images with the lowest boundary F at the largest tolerance, worst first."""
     if not image_scores.exists():
         return []
     with image_scores.open(newline="") as file:
         reader = csv.DictReader(file)
-        key = [name for name in reader.fieldnames or () if name.startswith("boundary_f1_")][-1]
+        key = loosest_boundary_score(reader.fieldnames or ())
+        if key is None:
+            return []
         # An image without any boundary has no score.
         scored = [(float(row[key]), int(row["index"])) for row in reader if row[key]]
     return [index for _, index in sorted(scored)[:number]]
@@ -201,7 +206,7 @@ def _weights_of(module: torch.nn.Module, checkpoint: str) -> Iterator[None]:
 
     Swapping weights, rather than building a second task from the checkpoint, never asks for pretrained weights again.
     """
-    own = {key: value.clone() for key, value in module.state_dict().items()}
+    own = {key: value.to("cpu", copy=True) for key, value in module.state_dict().items()}
     module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
     try:
         yield

@@ -84,7 +84,9 @@ def check_data(
             report.problems.append(str(error))
             reports.append(report)
             continue
-        frames = [str(frame) for frame in getattr(source, "frames", map(source.name, range(len(source))))]
+        # The test split has instance maps beside what the validation split has.
+        files = [f"{frame.image} {frame.labels}" for frame in getattr(source, "frames", ())]
+        frames = files or [source.name(index) for index in range(len(source))]
         if frames not in sources:
             sources.append(frames)
             _read(source, report, progress)

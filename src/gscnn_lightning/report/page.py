@@ -239,7 +239,7 @@ def _chart_groups(runs: Sequence[Run]) -> list[tuple[str, list[Chart]]]:
     quantities: dict[str, list[Any]] = {}
     for number, run in enumerate(runs):
         for name in sorted(run.series):
-            stage, _, quantity = name.rpartition("/")
+            stage, _, quantity = name.partition("/") if "/" in name else ("", "", name)
             repeated = name.endswith("_epoch") and name.removesuffix("_epoch") in run.series
             if name == "epoch" or stage == "test" or repeated or not np.isfinite(run.series[name][1]).any():
                 continue

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 
 from gscnn_lightning.curves import Series, read_metrics
 from gscnn_lightning.errors import DataError, SettingError
+from gscnn_lightning.reports import folder_name, loosest_boundary_score
 
 _T = TypeVar("_T")
 
@@ -112,7 +112,7 @@ class Run:
         if not ranked:
             return next((score.name for score in self.image_scores if score.index == folder.number), None)
         ranks = self.worst_scores()
-        named = [score.name for score in ranks if _plain(Path(score.name).stem) == _plain(folder.name)]
+        named = [score.name for score in ranks if folder_name(0, score.name).partition("_")[2] == folder.name]
         # Several cities may have frames of one name.
         return ranks[folder.number].name if len(named) > 1 and folder.number < len(ranks) else next(iter(named), None)
 
@@ -120,9 +120,9 @@ class Run:
         """Images by boundary F at the largest tolerance, the worst first."""
         if not self.image_scores:
             return []
-        names = [name for name in self.image_scores[0].scores if name.startswith("boundary_f1_")]
-        known = [score for score in self.image_scores if names and math.isfinite(score.scores[names[-1]])]
-        return sorted(known, key=lambda score: score.scores[names[-1]])
+        key = loosest_boundary_score(self.image_scores[0].scores)
+        known = [score for score in self.image_scores if key and math.isfinite(score.scores[key])]
+        return sorted(known, key=lambda score: score.scores[key or ""])
 
 
 def load_runs(directories: Sequence[Path], names: Sequence[str] = ()) -> list[Run]:
@@ -282,10 +282,6 @@ def _folders(path: Path) -> list[PictureFolder]:
         if folder.is_dir() and number.isdigit():
             found.append(PictureFolder(folder, int(number), name))
     return sorted(found, key=lambda item: (item.number, item.name))
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"\W|_", "", name)
 
 
 def _labels(directories: Sequence[Path]) -> list[str]:
