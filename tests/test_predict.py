@@ -217,6 +217,14 @@ def test_picture_of_24_megapixels(checkpoint, tmp_path):
     assert read("predictions/huge_labels.png").shape == (4000, 6000)
 
 
+def test_folders_that_cannot_be_used_are_said(checkpoint, pictures, capsys):
+    run(checkpoint[0], pictures / "photo.jpg", "--out", pictures / "notes.txt", code=2)
+    assert "notes.txt" in capsys.readouterr().err
+    write_checkpoint(Path("a/checkpoints/best.ckpt"), CAMVID)
+    run("a", pictures / "photo.jpg", "--out", "out", code=2)
+    assert "checkpoint a is a folder: did you mean a/checkpoints/best.ckpt?" in capsys.readouterr().err
+
+
 def test_pictures_are_in_the_colours_of_the_training_data(pictures):
     colors = [(i, 2 * i, 255 - i) for i in range(len(CAMVID))]
     task = write_checkpoint(Path("own.ckpt"), CAMVID, class_colors=colors)

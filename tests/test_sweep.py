@@ -129,7 +129,7 @@ def test_number_of_runs():
     assert grid.number_of_runs(100) == 9
     bayes = read(FILES[1])
     assert Sweep({**bayes, "run_cap": 4}).number_of_runs(None) == 4
-    with pytest.raises(SettingError, match="number of runs is None: give --runs"):
+    with pytest.raises(SettingError, match=r"how many runs\? give --runs N"):
         Sweep(bayes).number_of_runs(None)
     with pytest.raises(SettingError, match="a grid is uniform: give it values"):
         Sweep({**bayes, "method": "grid", "parameters": {"model.tau": {"min": 0.5, "max": 1.0}}}).number_of_runs(1)

@@ -140,7 +140,7 @@ class Spread:
         if not self.count:
             return "-"
         width = self.std if with_std else (self.high - self.low) / 2
-        return f"{self.mean:{sign}.1f}" + (f" ±{width:.1f}" if self.count > 1 else "")
+        return f"{round(self.mean, 1) + 0.0:{sign}.1f}" + (f" ±{width:.1f}" if self.count > 1 else "")
 
 
 def ablate(

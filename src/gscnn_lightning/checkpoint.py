@@ -20,8 +20,7 @@ def check_checkpoint(path: str | None) -> None:
     """
     if path is None or path in ("best", "last", "hpc", "registry"):
         return
-    if not Path(path).is_file():
-        raise WeightsError(f"checkpoint {path} does not exist: check the path")
+    _check_file(path)
     try:
         keys = torch.load(path, map_location="meta", weights_only=True, mmap=True)
     except Exception as error:
@@ -31,6 +30,15 @@ def check_checkpoint(path: str | None) -> None:
         ) from error
     if not isinstance(keys, dict) or "state_dict" not in keys or "hyper_parameters" not in keys:
         raise WeightsError(f"{path} is no checkpoint of gscnn-fit: it has no state_dict or no hyper_parameters")
+
+
+def _check_file(path: str) -> None:
+    if Path(path).is_dir():
+        inside = Path(path) / "checkpoints/best.ckpt"
+        remedy = f"did you mean {inside}?" if inside.is_file() else "give best.ckpt or last.ckpt of a run"
+        raise WeightsError(f"checkpoint {path} is a folder: {remedy}")
+    if not Path(path).is_file():
+        raise WeightsError(f"checkpoint {path} does not exist: check the path")
 
 
 def load_task(path: str, device: str = "auto", **settings: Any) -> GSCNNTask:  # noqa: ANN401
@@ -45,8 +53,7 @@ def load_task(path: str, device: str = "auto", **settings: Any) -> GSCNNTask:  #
         WeightsError: the file is missing, damaged or no checkpoint of this library.
         SettingError: the device is unknown or not there.
     """
-    if not Path(path).is_file():
-        raise WeightsError(f"checkpoint {path} does not exist: check the path")
+    _check_file(path)
     check_checkpoint(path)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from gscnn_lightning import data as data_modules  # also makes short names such as `--data CamVidDataModule` known
 from gscnn_lightning.callbacks import (
+    FinalValidation,
     LearningCurves,
     NetworkSummary,
     Pictures,
@@ -41,6 +42,7 @@ _EXPECTED_WARNINGS = (
     r"LightningCLI's args parameter is intended to run from within Python",
     r".*isinstance\(treespec, LeafSpec\)",
     r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen stages are meant to be
+    r"The dirpath has changed from",  # a resumed run has a folder of its own
     r"It is recommended to use `self.log\(.*sync_dist=True`",  # scores are the same in every process already
 )
 _EXPECTED_MESSAGES = re.compile(r"💡|TPU available|`Trainer.fit` stopped|model summary callbacks")
@@ -119,6 +121,7 @@ class GSCNNCLI(LightningCLI):
                 # Forced, so that a config which lists callbacks of its own does not lose the reports.
                 "callbacks": [
                     _last_checkpoint(),
+                    FinalValidation(),
                     NetworkSummary(),
                     LearningCurves(),
                     RunRecord(),
@@ -127,7 +130,7 @@ class GSCNNCLI(LightningCLI):
                     PredictionWriter(),
                 ],
             },
-            parser_kwargs={"description": DESCRIPTION, "formatter_class": HelpFormatter},
+            parser_kwargs={"prog": "gscnn-fit", "description": DESCRIPTION, "formatter_class": HelpFormatter},
             auto_configure_optimizers=False,
             args=args,
         )

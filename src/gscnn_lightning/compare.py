@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 import gscnn_lightning.data  # noqa: F401, for short names such as `--data CamVidDataModule`
-from gscnn_lightning.checkpoint import load_task
+from gscnn_lightning.checkpoint import check_checkpoint, load_task
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.evaluation import Evaluation, Scores
 from gscnn_lightning.reports import MEAN_NAMES, plot_distance_curves, score_headings, write_table
@@ -307,6 +307,9 @@ def main(args: list[str]) -> None:
     parser, args = _parser(), underscored(args)
     data = _data_of_config(args)
     config = parser.parse_args([*(["--data", json.dumps(data)] if data else []), *args])
+    for checkpoint in (config.a, config.b):
+        check_checkpoint(str(checkpoint))
+    config.out.mkdir(parents=True, exist_ok=True)  # found out before minutes of scoring, if it cannot be made
     if config.data is None:
         raise SettingError(f"which data? {config.a} lies in no run with a config.yaml: give --config or --data")
     settings = config.as_dict()

@@ -418,7 +418,8 @@ def _draw_losses(axes: Axes, curves: dict[str, Series]) -> None:
         if len(values) > 80:
             axes.plot(steps, values, color=color, alpha=0.2, linewidth=0.6)
         style = "--" if label.endswith("validation") else "-"
-        axes.plot(steps, smooth, style, color=color, label=label, linewidth=2.0 if color == "black" else 1.4)
+        width, dot = 2.0 if color == "black" else 1.4, "." if len(steps) == 1 else ""
+        axes.plot(steps, smooth, style, marker=dot, color=color, label=label, linewidth=width)
     # A term may be exactly zero (no confident boundary yet): leave the gap, a logarithm has no place for it.
     axes.set_yscale("log", nonpositive="mask")
     axes.set(title="weighted loss terms", ylabel="loss")
@@ -455,7 +456,7 @@ def _finish_axes(axes: Axes, steps_per_epoch: float) -> None:
     to_epoch, to_step = partial(_scaled, factor=1 / steps_per_epoch), partial(_scaled, factor=steps_per_epoch)
     epochs = axes.secondary_xaxis("top", functions=(to_epoch, to_step))
     epochs.set_xlabel("epoch")
-    epochs.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    epochs.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     axes.grid(alpha=0.25)
     axes.spines["right"].set_visible(False)
     axes.legend(frameon=False, fontsize="small")

@@ -110,7 +110,7 @@ class Sweep:
         points = math.prod(len(values) for values in self.grid.values()) if self.method == "grid" else None
         runs = min((n for n in (given or self.run_cap, points) if n is not None), default=None)
         if runs is None or runs < 1 or given == 0:
-            raise SettingError(f"number of runs is {given}: give --runs of 1 or more")
+            raise SettingError(f"{'how many runs?' if given is None else f'number of runs is {given}:'} give --runs N")
         return int(runs)
 
     def draw(self, trial: "optuna.Trial") -> dict[str, Any]:
@@ -399,9 +399,11 @@ def _runs(study: "optuna.Study", plan: Sweep) -> list[Run]:
 def _report(runs: Sequence[Run], plan: Sweep, out: Path, console: Console) -> None:
     """Print and save the table."""
     names = [name for name, parameter in plan.parameters.items() if "value" not in parameter]
+    short = [name.rpartition(".")[2] for name in names]
+    headings = short if len(set(short)) == len(short) else names
     table = Table(title=f"{len(runs)} runs", title_justify="left", title_style="bold", box=box.HORIZONTALS)
-    for index, heading in enumerate(("run", plan.metric, *names, "")):
-        table.add_column(heading, justify="right" if index < 2 else "left")
+    for index, heading in enumerate(("run", plan.metric, *headings, "")):
+        table.add_column(heading, justify="right" if index < 2 else "left", overflow="fold")
     for run in runs:
         score = "-" if run.score is None else f"{run.score:.4f}"
         state = "" if run.state == "complete" else run.state
@@ -419,6 +421,9 @@ def _report(runs: Sequence[Run], plan: Sweep, out: Path, console: Console) -> No
     record = {"metric": plan.metric, "goal": "minimize" if plan.minimizes else "maximize"}
     text = json.dumps({**record, "runs": [asdict(run) for run in runs]}, indent=2)
     (out / "sweep.json").write_text(text + "\n")
+    best = out / f"run_{runs[0].number:03}" / "checkpoints/best.ckpt" if runs else out
+    if best.is_file():
+        console.print(f"best: {best}", soft_wrap=True)
     console.print(f"saved in {out}: sweep.csv, sweep.json; each run in a folder of its own", soft_wrap=True)
 
 

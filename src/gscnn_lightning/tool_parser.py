@@ -1,8 +1,9 @@
 """What the parsers of the commands have in common."""
 
+import difflib
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jsonargparse import DefaultHelpFormatter
 
@@ -24,6 +25,19 @@ class ToolParser(ArgumentParser):
     def __init__(self, prog: str, description: str) -> None:
         # Half a name may be that of a setting which is to be handed on.
         super().__init__(prog, None, description, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
+
+    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """As every parser does it; what is handed on must not be a misspelling of an own setting.
+
+        Raises:
+            SettingError: something is spelt almost like a setting of the tool.
+        """
+        known, others = super().parse_known_args(*args, **kwargs)
+        for word in (other.partition("=")[0] for other in others):
+            close = difflib.get_close_matches(word, self._option_string_actions, n=1, cutoff=0.8)
+            if word.startswith("--") and close:
+                raise SettingError(f"{word} is no setting: did you mean {close[0]}? All settings: {self.prog} --help")
+        return known, others
 
     def error(self, message: str) -> NoReturn:
         """Raise what the command line prints as one message.

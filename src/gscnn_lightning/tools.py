@@ -164,6 +164,9 @@ def main(args: list[str] | None = None) -> None:
     except GSCNNError as error:
         sys.stderr.write(f"gscnn: error: {error}\n")
         sys.exit(2)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        sys.stderr.write(f"gscnn: error: cannot write {error.filename} ({error.strerror}): give another --out\n")
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("gscnn: interrupted\n")
         sys.exit(130)

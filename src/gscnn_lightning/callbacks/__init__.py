@@ -1,5 +1,6 @@
 """Lightning callbacks that report on a run and write its pictures."""
 
+from gscnn_lightning.callbacks.final_validation import FinalValidation
 from gscnn_lightning.callbacks.learning_curves import LearningCurves
 from gscnn_lightning.callbacks.network_summary import NetworkSummary
 from gscnn_lightning.callbacks.pictures import Pictures
@@ -9,6 +10,7 @@ from gscnn_lightning.callbacks.run_record import RunRecord
 from gscnn_lightning.callbacks.run_summary import RunSummary
 
 __all__ = [
+    "FinalValidation",
     "LearningCurves",
     "NetworkSummary",
     "Pictures",
