@@ -1,7 +1,7 @@
 import numpy as np
 
 from gscnn_lightning.drawing import SheetRow
-from gscnn_lightning.picture_files import palette_picture, shrunk
+from gscnn_lightning.picture_files import grey_maps, palette_picture, shrunk
 from gscnn_lightning.reports import folder_name
 
 
@@ -28,3 +28,9 @@ def test_folder_names_are_safe():
 def test_palette_has_the_class_colours_and_black():
     picture = palette_picture(np.array([[0, 1, 255]]), [(1, 2, 3), (4, 5, 6)])
     assert np.asarray(picture.convert("RGB")).tolist() == [[[1, 2, 3], [4, 5, 6], [0, 0, 0]]]
+
+
+def test_probabilities_that_are_no_numbers_are_black():
+    labels = np.zeros((2, 3), np.uint8)
+    row = SheetRow("a", np.zeros((2, 3, 3), np.uint8), labels, labels, labels, np.full((2, 3), np.nan, np.float32))
+    assert not grey_maps(row)["boundary"].any()

@@ -94,4 +94,5 @@ def grey_maps(row: SheetRow) -> dict[str, npt.NDArray[np.uint8]]:
     if row.boundary_prob is not None:
         maps["boundary"] = row.boundary_prob
     maps.update({f"gate_{index}": gate for index, gate in enumerate(row.gates, start=1)})
-    return {name: np.rint(255 * values.astype(np.float32)).astype(np.uint8) for name, values in maps.items()}
+    # A network that has diverged says NaN; its pictures are black there.
+    return {name: np.rint(255 * np.nan_to_num(v.astype(np.float32))).astype(np.uint8) for name, v in maps.items()}
