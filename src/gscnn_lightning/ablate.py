@@ -26,7 +26,7 @@ from gscnn_lightning.errors import GSCNNError, SettingError, WeightsError
 from gscnn_lightning.reports import score_headings, write_table
 from gscnn_lightning.task import PREDICTION_SETTINGS
 from gscnn_lightning.tool_parser import ToolParser
-from gscnn_lightning.trainings import different_settings, parsed_settings, run_training
+from gscnn_lightning.trainings import check_same_settings, parsed_settings, run_training
 
 DESCRIPTION = """Train the rows of the paper's ablation with one budget, and compare them in one table.
 
@@ -253,12 +253,8 @@ def _check_folder(trainings: Sequence[Training], out: Path) -> None:
     kept: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     for training in {t.row: t for t in trainings}.values():
         settings = json.loads(json.dumps(_settings(training)))
-        different = different_settings(kept.setdefault(training.row, settings), settings)
-        if different:
-            raise SettingError(
-                f"{out} has an ablation with other settings. Row {training.row}: {'; '.join(different[:5])}. "
-                "Give another --out, or the settings that it was started with"
-            )
+        what = f"{out} has an ablation with other settings. Row {training.row}"
+        check_same_settings(kept.setdefault(training.row, settings), settings, what)
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(kept, indent=2) + "\n")
 

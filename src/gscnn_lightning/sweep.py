@@ -16,7 +16,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.tool_parser import ToolParser
-from gscnn_lightning.trainings import different_settings, logged_values, run_training
+from gscnn_lightning.trainings import check_same_settings, logged_values, run_training
 
 if TYPE_CHECKING:
     import optuna
@@ -283,12 +283,7 @@ def _check_folder(settings: Mapping[str, Any], out: Path) -> None:
     path = out / "settings.json"
     settings = json.loads(json.dumps(settings))
     if path.is_file():
-        different = different_settings(json.loads(path.read_text()), settings)
-        if different:
-            raise SettingError(
-                f"{out} has another sweep: {'; '.join(different[:5])}. "
-                "Give another --out, or the settings that it was started with"
-            )
+        check_same_settings(json.loads(path.read_text()), settings, f"{out} has another sweep")
     out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(settings, indent=2) + "\n")
 

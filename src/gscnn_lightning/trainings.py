@@ -138,6 +138,24 @@ def parsed_settings(arguments: Sequence[str]) -> dict[str, Any]:
         return _SettingsCLI(["fit", *arguments]).settings()
 
 
+def check_same_settings(kept: Mapping[str, Any], settings: Mapping[str, Any], what: str) -> None:
+    """Raise unless a folder's trainings were started with the settings that they are to go on with.
+
+    Args:
+        kept: nested settings that the folder was started with.
+        settings: those of now.
+        what: beginning of the message, such as "runs/a has another sweep".
+
+    Raises:
+        SettingError: they differ; the message names the first five differences.
+    """
+    different = different_settings(kept, settings)
+    if different:
+        raise SettingError(
+            f"{what}: {'; '.join(different[:5])}. Give another --out, or the settings that it was started with"
+        )
+
+
 def different_settings(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Settings in which two nested mappings differ, with both values.
 
