@@ -52,6 +52,7 @@ def test_file_obeys_the_schema_of_wandb(file):
     assert [error.message for error in Draft7Validator(SCHEMA).iter_errors(config)] == []
     assert config["metric"] == {"name": "val/miou", "goal": "maximize"}
     assert config["command"][-1] == "${args}"
+    assert config["early_terminate"]["type"] == "hyperband"
     for wrong in ({"method": "guess"}, {"parameters": {}}, {"early_terminate": {"type": "median"}}):
         assert list(Draft7Validator(SCHEMA).iter_errors({**config, **wrong})), wrong
 
