@@ -112,6 +112,11 @@ def test_matches_the_released_rule(reference_dir):
         assert np.array_equal(made[None], reference[f"clean/{radius}/{name}"]), (radius, name)
 
 
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 4, 4), (2, 0, 3)])
+def test_without_pixels(shape):
+    assert both(np.zeros(shape, np.uint8), 2).shape == shape
+
+
 def test_straight_boundary_is_two_radii_wide():
     labels = np.zeros((9, 20), np.uint8)
     labels[:, 10:] = 7

@@ -57,13 +57,13 @@ def test_window_has_the_size_of_the_crop_over_the_factor():
     assert np.mean(factors) == pytest.approx(1.25, abs=0.08)
 
 
-@pytest.mark.parametrize("factor", [0.5, 0.7, 1.6, 2.0])
+@pytest.mark.parametrize("factor", [0.3, 0.5, 0.7, 1.6, 2.0])
 def test_equals_scaling_the_whole_frame_and_cropping(factor):
     # The window is the whole frame, so both orders are the same thing.
     image, mask = frame()
     size = round(60 * factor), round(90 * factor)
     cut, cut_mask = crop(RandomScaleCrop(size, (factor, factor)), image, mask)
-    interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    interpolation = cv2.INTER_AREA if factor < 0.5 else cv2.INTER_LINEAR
     assert np.array_equal(cut, cv2.resize(image, size[::-1], interpolation=interpolation))
     rows = np.floor((np.arange(size[0]) + 0.5) * 60 / size[0]).astype(int)
     columns = np.floor((np.arange(size[1]) + 0.5) * 90 / size[1]).astype(int)

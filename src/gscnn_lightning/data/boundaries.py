@@ -91,78 +91,76 @@ def _array_boundaries(
         raise TypeError(f"labels must be integers, got {labels.dtype}: convert them with .astype")
     is_bytes = labels.dtype in (np.uint8, np.bool_)
     low, high = (0, 255) if is_bytes or not labels.size else (int(labels.min()), int(labels.max()))
-    if high - low > np.iinfo(np.uint16).max:
-        # Wider than OpenCV filters; torch filters all integers.
+    if high - low > 255:
+        # More than bytes can tell apart; torch filters all integers.
         tensor = torch.from_numpy(labels.astype(np.int64))
         return _tensor_boundaries(tensor, radius, ignore_index, void, frame).numpy()
-    compact = _compact(labels, low, high)
-    limit = np.iinfo(compact.dtype).max
-    ignore = ignore_index - low if 0 <= ignore_index - low <= limit else None
-    element = disc(radius)
+    compact = _compact(labels, low)
+    ignore = ignore_index - low if 0 <= ignore_index - low <= 255 else None
     images = compact[None] if labels.ndim == 2 else compact
     out = np.empty(images.shape, np.uint8)
-    for image, marked in zip(images, out, strict=True):
-        _mark(image, element, ignore if void == "exclude" else None, marked)
+    for image, marked in zip(images, out, strict=True) if labels.size else ():
+        _mark(image, radius, ignore if void == "exclude" else None, marked)
         if frame:
             _mark_frame(image, math.floor(radius), ignore, marked)
     return out.reshape(labels.shape)
 
 
-def _compact(labels: npt.NDArray[Any], low: int, high: int) -> npt.NDArray[Any]:
-    """Labels in an unsigned type that OpenCV filters, equal where they were equal."""
+def _compact(labels: npt.NDArray[Any], low: int) -> npt.NDArray[np.uint8]:
+    """Labels from `low` to `low` + 255 as bytes, equal where they were equal."""
     if labels.dtype in (np.uint8, np.bool_):
         return np.ascontiguousarray(labels).view(np.uint8)
     # Wrapping is wanted: int8 labels may span more than int8 can hold.
-    return (labels - np.array(low, labels.dtype)).astype(np.uint8 if high - low < 256 else np.uint16)
+    return (labels - np.array(low, labels.dtype)).astype(np.uint8)
 
 
-def _mark(
-    image: npt.NDArray[Any], element: npt.NDArray[np.uint8], ignore: int | None, out: npt.NDArray[np.uint8]
-) -> None:
-    """Mark the pixels of one image where maximum and minimum over the disc differ, `ignore` left out of both.
+def _mark(image: npt.NDArray[np.uint8], radius: float, ignore: int | None, out: npt.NDArray[np.uint8]) -> None:
+    """Mark the pixels of one image that have another label within `radius`, `ignore` left out.
 
     Works through strips of rows small enough for a core's cache, in the same few buffers: at this speed, fresh memory
     for whole images would cost more than the filters.
     """
     height, width = image.shape
-    reach = element.shape[0] // 2
-    rows = max(_STRIP_BYTES // (width * image.itemsize), 8 * reach)
-    buffers = np.empty((3, min(rows + 2 * reach, height), width), image.dtype)
+    element, spread = disc(radius), None
+    if np.array_equal(element, disc(2)):
+        # A cross of crosses: two pixels are within each other's disc when one cross around some third pixel, void or
+        # not, has both. Three filters of 5 pixels take less time than two of 13.
+        element = spread = disc(1)
+    reach = math.floor(radius)
+    rows = max(_STRIP_BYTES // width, 8 * reach)
+    buffers = np.empty((3, min(rows + 2 * reach, height), width), np.uint8)
     for top in range(0, height, rows):
         end, first, last = min(top + rows, height), max(top - reach, 0), min(top + rows + reach, height)
         strip, inner = image[first:last], np.s_[top - first : end - first]
-        _mark_strip(strip, inner, element, ignore, buffers[:, : last - first], out[top:end])
+        # Wrapping is wanted: void becomes the largest label, whatever it was.
+        labels = strip if ignore in (None, 255) else strip - np.uint8(ignore) - np.uint8(1)
+        _mark_strip(labels, inner, element, spread, ignore is not None, buffers[:, : last - first], out[top:end])
 
 
 def _mark_strip(
-    strip: npt.NDArray[Any],
+    labels: npt.NDArray[np.uint8],
     inner: slice,
     element: npt.NDArray[np.uint8],
-    ignore: int | None,
-    buffers: npt.NDArray[Any],
+    spread: npt.NDArray[np.uint8] | None,
+    has_void: bool,
+    buffers: npt.NDArray[np.uint8],
     out: npt.NDArray[np.uint8],
 ) -> None:
-    """Mark the inner rows of a strip.
+    """Mark the inner rows of a strip, where 255 is void if there is any.
 
-    OpenCV pads with the neutral element of each filter, so nothing outside the image takes part. Void takes no part
-    when it is the largest value in the minimum and the smallest in the maximum: labels are shifted around so that void
-    becomes the largest one, and adding one more makes it zero and all others one more than before.
+    OpenCV pads with the neutral element of each filter, so nothing outside the image takes part. As the largest label,
+    void takes no part in a minimum; for the maximum it becomes the smallest.
     """
-    raised, largest, smallest = buffers
-    if ignore is None:
-        cv2.dilate(strip, element, dst=largest)
-        cv2.erode(strip, element, dst=smallest)
-        np.not_equal(largest[inner], smallest[inner], out=out.view(bool))
-        return
-    one = strip.dtype.type(1)
-    lowered = strip if ignore == np.iinfo(strip.dtype).max else strip - strip.dtype.type(ignore) - one
-    np.add(lowered, one, out=raised)
-    cv2.dilate(raised, element, dst=largest)
-    cv2.erode(lowered, element, dst=smallest)
-    # One more than the difference of the labels, then 1 where they differ.
-    spread = np.subtract(largest[inner], smallest[inner], out=largest[inner])
-    cv2.threshold(spread, 1, 1, cv2.THRESH_BINARY, dst=spread)
-    np.minimum(spread, raised[inner], out=out, casting="unsafe")
+    lowered, largest, smallest = buffers
+    if has_void:
+        cv2.threshold(labels, 254, 0, cv2.THRESH_TOZERO_INV, dst=lowered)
+    cv2.dilate(lowered if has_void else labels, element, dst=largest)
+    cv2.erode(labels, element, dst=smallest)
+    marks = cv2.compare(largest, smallest, cv2.CMP_NE, dst=lowered)  # 255 or 0
+    if spread is not None:
+        marks = cv2.dilate(marks, spread, dst=largest)
+    # Marks are larger than all labels but void.
+    np.greater(marks[inner], labels[inner] if has_void else 0, out=out.view(bool))
 
 
 def _mark_frame(image: npt.NDArray[Any], reach: int, ignore: int | None, out: npt.NDArray[np.uint8]) -> None:
