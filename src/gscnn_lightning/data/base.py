@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from gscnn_lightning.data.boundaries import Labels, label_boundaries
 from gscnn_lightning.data.class_tiles import ClassTiles, Target, class_tiles
 from gscnn_lightning.data.classes import IGNORE_INDEX, ClassTable
+from gscnn_lightning.data.kept_frames import KeptFrames, can_keep
 from gscnn_lightning.data.samplers import EvalSampler, TrainSampler
 from gscnn_lightning.errors import DataError, SettingError
 
@@ -60,10 +61,14 @@ class SegmentationDataset(Dataset[Sample]):
         transform: augmentation, None for frames as they are.
         seed: of the augmentation, which depends on nothing but (seed, pass through the data, index), hence neither on
             the number of workers nor of processes.
+        kept: the same frames, decoded once.
     """
 
-    def __init__(self, source: Source, transform: Transform | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, source: Source, transform: Transform | None = None, seed: int = 0, kept: KeptFrames | None = None
+    ) -> None:
         self.source = source
+        self.kept = kept
         self.transform = transform
         self.seed = seed
 
@@ -78,7 +83,7 @@ class SegmentationDataset(Dataset[Sample]):
         """
         turn, index, *drawn = key if isinstance(key, tuple) else (0, key)
         position, target = drawn or (None, None)
-        image, mask = self.source.load(index)
+        image, mask = (self.kept or self.source).load(index)
         if mask is not None and image.shape[:2] != mask.shape:
             raise DataError(
                 f"{self.source.name(index)} (sample {index}): image is {image.shape[1]}x{image.shape[0]} pixels, label "
@@ -94,7 +99,7 @@ class SegmentationDataset(Dataset[Sample]):
             sample["instances"] = torch.from_numpy(instances)
         sample["image"] = planes(image)
         if mask is not None:
-            sample["mask"] = torch.from_numpy(np.ascontiguousarray(mask))
+            sample["mask"] = torch.from_numpy(np.array(mask, order="C"))  # a copy: frames that are kept are read-only
         return sample
 
     def _instances(self, index: int) -> npt.NDArray[np.int32] | None:
@@ -151,6 +156,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         blur: probability of a slight Gaussian blur.
         samples_per_epoch: training samples of all devices per epoch, None for one pass through the data. Epochs go on
             where the last one ended, so any number uses all samples equally.
+        cache_gb: memory per device, in 10^9 bytes, for decoded training frames, 0 for none. Each frame is then decoded
+            once, not in every epoch. If all of them need more, none is kept. On Linux.
         boundary_radius: reach of the boundary maps in pixels, see `label_boundaries`.
         boundary_variant: "paper", or "release": contact with void and the frame of the crop are boundaries too, the
             rule that the published checkpoint was trained with (which also took class 0 for void; not here).
@@ -162,7 +169,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         ignore_index: label of void pixels, 255.
 
     Raises:
-        ValueError: a batch or epoch without samples.
+        ValueError: a batch or epoch without samples, or a negative cache.
     """
 
     def __init__(
@@ -180,6 +187,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         color_jitter: float = 0.25,
         blur: float = 0.5,
         samples_per_epoch: int | None = None,
+        cache_gb: float = 1.0,
         boundary_radius: float = 2,
         boundary_variant: Literal["paper", "release"] = "paper",
     ) -> None:
@@ -188,6 +196,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         for name, value in sizes.items():
             if value is not None and value < 1:
                 raise SettingError(f"{name} must be 1 or more, got {value}")
+        if not cache_gb >= 0:
+            raise SettingError(f"cache_gb must be 0 or more, got {cache_gb}")
         self.num_classes = len(classes)
         self.class_names = classes.names
         self.class_colors = classes.colors
@@ -210,6 +220,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.class_uniform = class_uniform
         self.class_uniform_over = class_uniform_over
         self.samples_per_epoch = samples_per_epoch
+        self.cache_gb = cache_gb
         if boundary_variant not in ("paper", "release"):
             raise SettingError(f"boundary_variant must be 'paper' or 'release', got {boundary_variant!r}")
         self.boundary_radius = boundary_radius
@@ -308,7 +319,8 @@ class SegmentationDataModule(pl.LightningDataModule):
             return SegmentationDataset(source)
         from gscnn_lightning.data.transforms import training_transform  # slow to import, needed for training only
 
-        return SegmentationDataset(source, training_transform(**self.augmentation), self.seed)
+        kept = KeptFrames(source, self.cache_gb) if self.cache_gb and can_keep() else None
+        return SegmentationDataset(source, training_transform(**self.augmentation), self.seed, kept)
 
     def _checked_source(self, split: Split) -> Source:
         if split not in self._sources:
