@@ -53,14 +53,12 @@ def test_intervals_are_those_of_an_explicit_paired_bootstrap(evaluation):
     assert d.b == pytest.approx(miou(b, range(8)), abs=1e-12)
     assert (d.low, d.high) == pytest.approx(tuple(np.quantile(change, [0.025, 0.975])), abs=1e-12)
     assert 0 < d.low < d.b - d.a < d.high
-    assert d.is_clear
 
 
 def test_a_network_does_not_differ_from_itself(evaluation):
     a = states(evaluation, 0.3)
     result = differences(evaluation, a, a, resamples=20)
     assert all(d.a == d.b and (d.low, d.high) == (0, 0) for d in result.values() if np.isfinite(d.a))
-    assert not any(d.is_clear for d in result.values())
     assert np.isnan(result["iou/7"].a)
 
 
@@ -119,3 +117,19 @@ def test_score_that_a_control_has_not_is_a_dash():
     console.print(_table("mean scores", {"boundary map, best F": Difference(np.nan, 0.6267, np.nan, np.nan)}))
     row = next(line for line in console.export_text().splitlines() if "boundary map" in line)
     assert row.split()[-4:] == ["-", "62.67", "-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (0.001, 0.012, ["+0.10", "to", "+1.20", "*"]),
+        (-0.012, -0.001, ["-1.20", "to", "-0.10", "*"]),
+        (-0.012, -0.00001, ["-1.20", "to", "+0.00"]),
+        (0.0, 0.0, ["+0.00", "to", "+0.00"]),
+    ],
+)
+def test_star_where_the_interval_as_shown_leaves_out_zero(low, high, shown):
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(_table("mean scores", {"mean IoU": Difference(0.5, 0.5, low, high)}))
+    row = next(line for line in console.export_text().splitlines() if "mean IoU" in line)
+    assert row.split()[5:] == shown

@@ -15,7 +15,7 @@ from jsonschema import Draft7Validator
 from tests.tiny import write_config
 
 from gscnn_lightning.errors import SettingError
-from gscnn_lightning.sweep import Sweep, _study
+from gscnn_lightning.sweep import Sweep, _read, _study
 from gscnn_lightning.tools import main as tools
 from gscnn_lightning.trainings import logged_values, parsed_settings
 
@@ -113,6 +113,19 @@ def test_what_is_not_known_here_is_said(change, words):
     config = {"method": "random", "metric": {"name": "val/miou"}, "parameters": {"model.tau": {"value": 1}}}
     with pytest.raises(SettingError, match=words):
         Sweep({**config, **change})
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    with pytest.raises(SettingError, match=r"sweep.yaml cannot be read \(No such file or directory\): check the path"):
+        _read(file)
+    for content in (b"method: [random\nmetric: x", b"method: \xff"):
+        file.write_bytes(content)
+        with pytest.raises(SettingError, match=r"(?s)sweep.yaml is not valid YAML \(.*\): correct it there"):
+            _read(file)
+    file.write_text("random")
+    with pytest.raises(SettingError, match="sweep.yaml is no sweep file: it needs method"):
+        _read(file)
 
 
 def test_goal_is_that_of_wandb():

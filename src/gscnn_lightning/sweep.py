@@ -271,8 +271,10 @@ class _TrainingError(Exception):
 def _read(file: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise SettingError(f"sweep file {file} cannot be read ({error}): check the path") from error
+    except OSError as error:
+        raise SettingError(f"sweep file {file} cannot be read ({error.strerror}): check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingError(f"sweep file {file} is not valid YAML ({error}): correct it there") from error
     if not isinstance(config, dict):
         raise SettingError(f"{file} is no sweep file: it needs method, metric, parameters and command")
     return config
