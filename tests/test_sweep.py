@@ -124,7 +124,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         with pytest.raises(SettingError, match=r"(?s)sweep.yaml is not valid YAML \(.*\): correct it there"):
             _read(file)
     file.write_text("random")
-    with pytest.raises(SettingError, match="sweep.yaml is no sweep file: it needs method"):
+    with pytest.raises(SettingError, match=r"sweep\.yaml is no sweep file: it needs method"):
         _read(file)
 
 
