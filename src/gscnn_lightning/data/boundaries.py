@@ -17,7 +17,8 @@ from torch import Tensor
 
 from gscnn_lightning.data.classes import IGNORE_INDEX
 
-_STRIP_BYTES = 1 << 18
+_STRIP_BYTES = 1 << 19
+_HUGE_PAGE = 1 << 21
 
 Labels = TypeVar("Labels", npt.NDArray[Any], Tensor)
 Void = Literal["exclude", "boundary"]
@@ -98,7 +99,7 @@ def _array_boundaries(
     compact = _compact(labels, low)
     ignore = ignore_index - low if 0 <= ignore_index - low <= 255 else None
     images = compact[None] if labels.ndim == 2 else compact
-    out = np.empty(images.shape, np.uint8)
+    out = _empty(images.size).reshape(images.shape)
     for image, marked in zip(images, out, strict=True) if labels.size else ():
         _mark(image, radius, ignore if void == "exclude" else None, marked)
         if frame:
@@ -117,8 +118,7 @@ def _compact(labels: npt.NDArray[Any], low: int) -> npt.NDArray[np.uint8]:
 def _mark(image: npt.NDArray[np.uint8], radius: float, ignore: int | None, out: npt.NDArray[np.uint8]) -> None:
     """Mark the pixels of one image that have another label within `radius`, `ignore` left out.
 
-    Works through strips of rows small enough for a core's cache, in the same few buffers: at this speed, fresh memory
-    for whole images would cost more than the filters.
+    Works through strips of rows small enough for a core's cache, in the same few buffers.
     """
     height, width = image.shape
     element, spread = disc(radius), None
@@ -128,7 +128,7 @@ def _mark(image: npt.NDArray[np.uint8], radius: float, ignore: int | None, out: 
         element = spread = disc(1)
     reach = math.floor(radius)
     rows = max(_STRIP_BYTES // width, 8 * reach)
-    buffers = np.empty((3, min(rows + 2 * reach, height), width), np.uint8)
+    buffers = _empty(3 * min(rows + 2 * reach, height) * width).reshape(3, -1, width)
     for top in range(0, height, rows):
         end, first, last = min(top + rows, height), max(top - reach, 0), min(top + rows + reach, height)
         strip, inner = image[first:last], np.s_[top - first : end - first]
@@ -161,6 +161,19 @@ def _mark_strip(
         marks = cv2.dilate(marks, spread, dst=largest)
     # Marks are larger than all labels but void.
     np.greater(marks[inner], labels[inner] if has_void else 0, out=out.view(bool))
+
+
+def _empty(size: int) -> npt.NDArray[np.uint8]:
+    """Bytes for a result or buffers, in huge pages if these are megabytes and the system has huge pages.
+
+    Page by page, the system takes longer to provide the memory for a large frame than the filters need. NumPy asks for
+    huge pages from 4 MB on; what is never touched of that is never provided.
+    """
+    if size < _HUGE_PAGE // 2:
+        return np.empty(size, np.uint8)
+    memory = np.empty(max(size, _HUGE_PAGE) + _HUGE_PAGE, np.uint8)
+    start = -memory.ctypes.data % _HUGE_PAGE
+    return memory[start : start + size]
 
 
 def _mark_frame(image: npt.NDArray[Any], reach: int, ignore: int | None, out: npt.NDArray[np.uint8]) -> None:
