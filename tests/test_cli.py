@@ -62,6 +62,21 @@ def errors(args, capsys):
     return captured
 
 
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        (("--data.batch_size", "0"), "batch_size must be 1 or more, got 0"),
+        (("--data.cache_gb", "-1"), "cache_gb must be 0 or more, got -1.0"),
+        (("--data.train_samples", "0"), "train_samples and val_samples must be 1 or more, got 0 and 64"),
+        (("--model.shape_channels", "7"), "shape_channels"),
+    ],
+)
+def test_values_out_of_range_are_said_in_one_line(setting, words, capsys):
+    message = errors([*TINY, "--data", "ScenesDataModule", *setting], capsys)
+    assert message.count("\n") == 1
+    assert message.startswith(f"gscnn-fit: error: {words}")
+
+
 def test_run_folder_has_everything(run):
     names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()}
     assert {

@@ -30,7 +30,7 @@ from gscnn_lightning.callbacks import (
     RunSummary,
 )
 from gscnn_lightning.checkpoint import check_checkpoint
-from gscnn_lightning.errors import GSCNNError
+from gscnn_lightning.errors import GSCNNError, SettingError
 from gscnn_lightning.task import SGD, GSCNNTask
 from gscnn_lightning.tool_parser import HelpFormatter
 from gscnn_lightning.tracking import check_installed, finish_wandb, log_config, run_loggers, saved_wandb_run_id
@@ -134,6 +134,23 @@ class GSCNNCLI(LightningCLI):
             auto_configure_optimizers=False,
             args=args,
         )
+
+    def instantiate_classes(self) -> None:
+        """As Lightning does, but settings out of range are reported in the words of what refused them.
+
+        Raises:
+            SettingError: a setting is out of range.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            # Data may also be null, and a parser that has tried every type of a setting lists all that was wrong.
+            cause: BaseException | None = error
+            while cause is not None:
+                if isinstance(cause, SettingError):
+                    raise cause from None
+                cause = cause.__cause__
+            raise
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Checkpoints, optimizer, default data and links."""
