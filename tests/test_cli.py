@@ -66,7 +66,7 @@ def errors(args, capsys):
     ("setting", "words"),
     [
         (("--data.batch_size", "0"), "batch_size must be 1 or more, got 0"),
-        (("--data.cache_gb", "-1"), "cache_gb must be 0 or more, got -1.0"),
+        (("--data.cache_gb", "-1"), "cache_gb must be a number of 0 or more, got -1.0"),
         (("--data.train_samples", "0"), "train_samples and val_samples must be 1 or more, got 0 and 64"),
         (("--model.shape_channels", "7"), "shape_channels"),
     ],

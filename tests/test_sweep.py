@@ -119,7 +119,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     file = tmp_path / "sweep.yaml"
     with pytest.raises(SettingError, match=r"sweep.yaml cannot be read \(No such file or directory\): check the path"):
         _read(file)
-    for content in (b"method: [random\nmetric: x", b"method: \xff"):
+    for content in (b"method: [random\nmetric: x", b"method: \xff", b"method: 2020-99-99"):
         file.write_bytes(content)
         with pytest.raises(SettingError, match=r"(?s)sweep.yaml is not valid YAML \(.*\): correct it there"):
             _read(file)

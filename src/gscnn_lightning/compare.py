@@ -239,12 +239,12 @@ def _table(title: str, differences: Mapping[str, Difference]) -> Table:
     for heading in ("A", "B", "B - A", "95 % interval"):
         table.add_column(heading, justify="right")
     for name, d in differences.items():
-        low, high = (round(100 * end, 2) + 0.0 for end in (d.low, d.high))  # never -0.0
+        low, high, change = (round(100 * value, 2) + 0.0 for value in (d.low, d.high, d.b - d.a))  # never -0.0
         # An end that is zero in all digits shown does not leave it out.
         interval = f"{low:+.2f} to {high:+.2f}{' *' if low > 0 or high < 0 else '  '}"
         known = not np.isnan(d.low + d.high)  # a control has no boundary map to score
         values = [f"{100 * value:.2f}" if not np.isnan(value) else "-" for value in (d.a, d.b)]
-        table.add_row(name, *values, f"{100 * (d.b - d.a):+.2f}" if known else "-", interval if known else "-  ")
+        table.add_row(name, *values, f"{change:+.2f}" if known else "-", interval if known else "-  ")
     return table
 
 

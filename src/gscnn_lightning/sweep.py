@@ -273,7 +273,7 @@ def _read(file: Path) -> dict[str, Any]:
         config = yaml.safe_load(file.read_text())
     except OSError as error:
         raise SettingError(f"sweep file {file} cannot be read ({error.strerror}): check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date that does not exist is a ValueError
         raise SettingError(f"sweep file {file} is not valid YAML ({error}): correct it there") from error
     if not isinstance(config, dict):
         raise SettingError(f"{file} is no sweep file: it needs method, metric, parameters and command")

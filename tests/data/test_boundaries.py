@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from gscnn_lightning.data import label_boundaries
+from gscnn_lightning.data import boundaries, label_boundaries
 from gscnn_lightning.data.boundaries import disc_half_widths
 
 
@@ -56,12 +56,25 @@ def both(labels, *args, **kwargs):
 
 @pytest.mark.parametrize("frame", [False, True])
 @pytest.mark.parametrize("void", ["exclude", "boundary"])
-@pytest.mark.parametrize("radius", [1, 1.5, 2, 3, 4.3])
+@pytest.mark.parametrize("radius", [1, 1.5, 2, 2.23, 2.24, 2.5, 3, 4.3])
 def test_equals_the_definition(radius, void, frame):
     for seed in range(3):
         labels = blobs(seed)
         expected = brute_force(labels, radius, void=void, frame=frame)
         assert np.array_equal(both(labels, radius, void=void, frame=frame), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+@pytest.mark.parametrize("radius", [1, 2, 2.5])
+def test_strips_join_without_a_seam(radius, dtype, monkeypatch):
+    monkeypatch.setattr(boundaries, "_STRIP_BYTES", 1)  # the fewest rows a strip may have
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        # Rows and columns of their own labels, and void one pixel wide: whatever is near the end of a strip matters.
+        labels = rng.integers(0, 4, (50, 1)).repeat(7, 1).astype(dtype)
+        labels[rng.random(labels.shape) < 0.3] = 255
+        labels[0, 0] = 300 if dtype == np.int32 else 7
+        assert np.array_equal(both(labels, radius), brute_force(labels, radius))
 
 
 @pytest.mark.parametrize("ignore_index", [0, 3, 254, 255])
@@ -78,7 +91,11 @@ def test_any_label_can_be_the_ignored_one(ignore_index):
     [
         ("int8", [-128, 127, 0, -1], -1),
         ("int16", [-32768, 32767, 5, 255], 255),
+        ("int16", [-100, 155, 156, 3], 156),
+        ("int16", [-100, 155, 154, 3], 156),
         ("int32", [-1, 0, 18, 33000], -1),
+        ("int32", [0, 65280, 65534, 65535], 65535),
+        ("int32", [0, 65535, 65536, 3], 65536),
         ("int64", [-(2**63), 2**63 - 1, 0, 7], 7),
         ("int64", [0, 1, 18, 255], 255),
         ("int64", [24000, 24001, 26000, 65536 * 3], -1),

@@ -1,6 +1,7 @@
 """Frames in shared memory are the frames of the source, decoded once."""
 
 import copy
+import math
 import pickle
 import shutil
 from itertools import chain
@@ -37,6 +38,10 @@ class Counted:
 
 def same(frames, expected):
     return all(np.array_equal(*pair) for pair in zip(frames, expected, strict=True))
+
+
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def module(root, workers, **settings):
@@ -82,10 +87,47 @@ def test_frames_without_labels_are_decoded_every_time():
 
 def test_kept_frames_cannot_be_written_to():
     kept = KeptFrames(Counted([(5, 7)]), 1.0)
-    kept.load(0)
-    for part in kept.load(0):
+    for part in kept.load(0) + kept.load(0):
         with pytest.raises(ValueError, match="read-only"):
             part[0] = 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda image: image / np.float32(255), lambda image: image[..., :1], lambda image: image[:-1]],
+    ids=["floats", "one channel", "other size"],
+)
+def test_what_is_no_frame_is_handed_on_unchanged(change):
+    class Changed(Counted):
+        def load(self, index):
+            image, mask = super().load(index)
+            return change(image), mask
+
+    source = Changed([(5, 7)])
+    kept = KeptFrames(source, 1.0)
+    for _ in range(2):
+        assert same(kept.load(0), source.load(0))
+        assert kept.load(0)[0].dtype == source.load(0)[0].dtype
+
+
+def test_integers_of_numpy_are_indices_too():
+    source = Counted([(4, 4)] * 3)
+    kept = KeptFrames(source, 3 * 1.5)
+    for index in (np.int32(2), np.uint8(2), 2):
+        assert same(kept.load(index), Counted(source.sizes).load(2))
+    assert source.decoded == [0, 0, 1]
+
+
+@pytest.mark.parametrize("gigabytes", [1e7, 1e30])
+def test_without_memory_frames_are_decoded(gigabytes):
+    before = open_files()
+    source = Counted([(4, 4)])
+    kept = KeptFrames(source, gigabytes)
+    for _ in range(2):
+        assert same(kept.load(0), Counted(source.sizes).load(0))
+    assert source.decoded == [2]
+    del kept
+    assert open_files() == before
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda kept: pickle.loads(pickle.dumps(kept))])
@@ -97,10 +139,6 @@ def test_a_copy_decodes(duplicate):
     other.load(0)
     assert other.source.decoded == [3]
     assert kept.source.decoded == [1]
-
-
-def open_files():
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_memory_is_given_back():
@@ -139,7 +177,7 @@ def only(batch):
     return batch[0]
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("start", ["fork", "forkserver"])
 def test_loading_processes_share_what_any_of_them_decoded(start):
     sizes = [(8, 8)] * 20
     loader = DataLoader(
@@ -185,6 +223,14 @@ def test_whole_frames_can_be_kept_without_warnings(tmp_path, recwarn):
     assert not [warning for warning in recwarn if "writ" in str(warning.message)]
 
 
-def test_negative_memory_is_refused(tmp_path):
-    with pytest.raises(SettingError, match="cache_gb must be 0 or more, got -1"):
-        FolderDataModule(folder(tmp_path), "classes.yaml", cache_gb=-1)
+def test_only_training_frames_are_kept(tmp_path):
+    data = module(folder(tmp_path), 0)
+    assert data.datasets["train"].kept is not None
+    assert data.datasets["val"].kept is None
+    assert module(tmp_path, 0, cache_gb=0).datasets["train"].kept is None
+
+
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf])
+def test_memory_that_is_no_number_is_refused(tmp_path, value):
+    with pytest.raises(SettingError, match=f"cache_gb must be a number of 0 or more, got {value}"):
+        FolderDataModule(folder(tmp_path), "classes.yaml", cache_gb=value)

@@ -1,5 +1,6 @@
 """What all data modules share: samples, loaders, order, checks and boundary maps."""
 
+import math
 import os
 from collections.abc import Iterator
 from typing import Any, Literal, Protocol
@@ -35,7 +36,10 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def load(self, index: int) -> tuple[Bytes, Bytes | None]:
-        """RGB image (H, W, 3) and train ids (H, W) with 255 for void, or None if unlabelled; both uint8."""
+        """RGB image (H, W, 3) and train ids (H, W) with 255 for void, or None if unlabelled; both uint8.
+
+        Always the same for an index: what is drawn at random belongs into the transform, as frames may be kept.
+        """
 
     def name(self, index: int) -> str:
         """Unique relative name without suffix; may contain slashes."""
@@ -61,7 +65,7 @@ class SegmentationDataset(Dataset[Sample]):
         transform: augmentation, None for frames as they are.
         seed: of the augmentation, which depends on nothing but (seed, pass through the data, index), hence neither on
             the number of workers nor of processes.
-        kept: the same frames, decoded once.
+        kept: the same frames, decoded once; None to decode them whenever they are asked for.
     """
 
     def __init__(
@@ -156,8 +160,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         blur: probability of a slight Gaussian blur.
         samples_per_epoch: training samples of all devices per epoch, None for one pass through the data. Epochs go on
             where the last one ended, so any number uses all samples equally.
-        cache_gb: memory per device, in 10^9 bytes, for decoded training frames, 0 for none. Each frame is then decoded
-            once, not in every epoch. If all of them need more, none is kept. On Linux.
+        cache_gb: memory per device, in 10^9 bytes, for decoded training frames, 0 for none. A frame that needs no more
+            than its equal share, 4 bytes per pixel, is decoded once and not in every epoch. On Linux.
         boundary_radius: reach of the boundary maps in pixels, see `label_boundaries`.
         boundary_variant: "paper", or "release": contact with void and the frame of the crop are boundaries too, the
             rule that the published checkpoint was trained with (which also took class 0 for void; not here).
@@ -169,7 +173,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         ignore_index: label of void pixels, 255.
 
     Raises:
-        ValueError: a batch or epoch without samples, or a negative cache.
+        ValueError: a batch or epoch without samples, or `cache_gb` negative.
     """
 
     def __init__(
@@ -196,8 +200,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         for name, value in sizes.items():
             if value is not None and value < 1:
                 raise SettingError(f"{name} must be 1 or more, got {value}")
-        if not cache_gb >= 0:
-            raise SettingError(f"cache_gb must be 0 or more, got {cache_gb}")
+        if not 0 <= cache_gb < math.inf:
+            raise SettingError(f"cache_gb must be a number of 0 or more, got {cache_gb}")
         self.num_classes = len(classes)
         self.class_names = classes.names
         self.class_colors = classes.colors

@@ -92,12 +92,12 @@ def _array_boundaries(
         raise TypeError(f"labels must be integers, got {labels.dtype}: convert them with .astype")
     is_bytes = labels.dtype in (np.uint8, np.bool_)
     low, high = (0, 255) if is_bytes or not labels.size else (int(labels.min()), int(labels.max()))
-    if high - low > 255:
-        # More than bytes can tell apart; torch filters all integers.
+    if high - low > np.iinfo(np.uint16).max:
+        # Wider than OpenCV filters; torch filters all integers.
         tensor = torch.from_numpy(labels.astype(np.int64))
         return _tensor_boundaries(tensor, radius, ignore_index, void, frame).numpy()
-    compact = _compact(labels, low)
-    ignore = ignore_index - low if 0 <= ignore_index - low <= 255 else None
+    compact = _compact(labels, low, high)
+    ignore = ignore_index - low if 0 <= ignore_index - low <= np.iinfo(compact.dtype).max else None
     images = compact[None] if labels.ndim == 2 else compact
     out = _empty(images.size).reshape(images.shape)
     for image, marked in zip(images, out, strict=True) if labels.size else ():
@@ -107,15 +107,15 @@ def _array_boundaries(
     return out.reshape(labels.shape)
 
 
-def _compact(labels: npt.NDArray[Any], low: int) -> npt.NDArray[np.uint8]:
-    """Labels from `low` to `low` + 255 as bytes, equal where they were equal."""
+def _compact(labels: npt.NDArray[Any], low: int, high: int) -> npt.NDArray[Any]:
+    """Labels in an unsigned type that OpenCV filters, equal where they were equal."""
     if labels.dtype in (np.uint8, np.bool_):
         return np.ascontiguousarray(labels).view(np.uint8)
     # Wrapping is wanted: int8 labels may span more than int8 can hold.
-    return (labels - np.array(low, labels.dtype)).astype(np.uint8)
+    return (labels - np.array(low, labels.dtype)).astype(np.uint8 if high - low < 256 else np.uint16)
 
 
-def _mark(image: npt.NDArray[np.uint8], radius: float, ignore: int | None, out: npt.NDArray[np.uint8]) -> None:
+def _mark(image: npt.NDArray[Any], radius: float, ignore: int | None, out: npt.NDArray[np.uint8]) -> None:
     """Mark the pixels of one image that have another label within `radius`, `ignore` left out.
 
     Works through strips of rows small enough for a core's cache, in the same few buffers.
@@ -127,49 +127,52 @@ def _mark(image: npt.NDArray[np.uint8], radius: float, ignore: int | None, out: 
         # not, has both. Three filters of 5 pixels take less time than two of 13.
         element = spread = disc(1)
     reach = math.floor(radius)
-    rows = max(_STRIP_BYTES // width, 8 * reach)
-    buffers = _empty(3 * min(rows + 2 * reach, height) * width).reshape(3, -1, width)
+    rows = max(_STRIP_BYTES // (width * image.itemsize), 8 * reach)
+    space = _empty(3 * min(rows + 2 * reach, height) * width * image.itemsize, _HUGE_PAGE // 2)
+    buffers = space.view(image.dtype).reshape(3, -1, width)
     for top in range(0, height, rows):
         end, first, last = min(top + rows, height), max(top - reach, 0), min(top + rows + reach, height)
         strip, inner = image[first:last], np.s_[top - first : end - first]
         # Wrapping is wanted: void becomes the largest label, whatever it was.
-        labels = strip if ignore in (None, 255) else strip - np.uint8(ignore) - np.uint8(1)
+        one = image.dtype.type(1)
+        labels = strip if ignore in (None, np.iinfo(image.dtype).max) else strip - image.dtype.type(ignore) - one
         _mark_strip(labels, inner, element, spread, ignore is not None, buffers[:, : last - first], out[top:end])
 
 
 def _mark_strip(
-    labels: npt.NDArray[np.uint8],
+    labels: npt.NDArray[Any],
     inner: slice,
     element: npt.NDArray[np.uint8],
     spread: npt.NDArray[np.uint8] | None,
     has_void: bool,
-    buffers: npt.NDArray[np.uint8],
+    buffers: npt.NDArray[Any],
     out: npt.NDArray[np.uint8],
 ) -> None:
-    """Mark the inner rows of a strip, where 255 is void if there is any.
+    """Mark the inner rows of a strip, where the largest number of the type is void if there is any.
 
     OpenCV pads with the neutral element of each filter, so nothing outside the image takes part. As the largest label,
     void takes no part in a minimum; for the maximum it becomes the smallest.
     """
     lowered, largest, smallest = buffers
     if has_void:
-        cv2.threshold(labels, 254, 0, cv2.THRESH_TOZERO_INV, dst=lowered)
+        cv2.threshold(labels, np.iinfo(labels.dtype).max - 1, 0, cv2.THRESH_TOZERO_INV, dst=lowered)
     cv2.dilate(lowered if has_void else labels, element, dst=largest)
     cv2.erode(labels, element, dst=smallest)
     marks = cv2.compare(largest, smallest, cv2.CMP_NE, dst=lowered)  # 255 or 0
     if spread is not None:
         marks = cv2.dilate(marks, spread, dst=largest)
-    # Marks are larger than all labels but void.
-    np.greater(marks[inner], labels[inner] if has_void else 0, out=out.view(bool))
+    marks = marks[inner] if labels.itemsize == 1 else marks[inner] * np.uint16(257)
+    # Marks are the largest number, so larger than all labels but void.
+    np.greater(marks, labels[inner] if has_void else 0, out=out.view(bool))
 
 
-def _empty(size: int) -> npt.NDArray[np.uint8]:
-    """Bytes for a result or buffers, in huge pages if these are megabytes and the system has huge pages.
+def _empty(size: int, least: int = _HUGE_PAGE) -> npt.NDArray[np.uint8]:
+    """Bytes for a result or buffers, in huge pages from `least` bytes on, if the system has huge pages.
 
     Page by page, the system takes longer to provide the memory for a large frame than the filters need. NumPy asks for
     huge pages from 4 MB on; what is never touched of that is never provided.
     """
-    if size < _HUGE_PAGE // 2:
+    if size < least:
         return np.empty(size, np.uint8)
     memory = np.empty(max(size, _HUGE_PAGE) + _HUGE_PAGE, np.uint8)
     start = -memory.ctypes.data % _HUGE_PAGE

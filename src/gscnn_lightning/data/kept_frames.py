@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pytorch_lightning.utilities import rank_zero_info
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -18,8 +19,8 @@ Bytes = npt.NDArray[np.uint8]
 class KeptFrames:
     """Frames of a source, each decoded once, whichever loading process asks for it first.
 
-    All frames have room of the same size. One that needs more, so every frame of a source that does not fit, is decoded
-    whenever it is asked for, as are frames without labels. Memory is taken by frames that were decoded, not before.
+    Each of N frames has the N-th part of the memory. One that needs more (4 bytes per pixel) is decoded whenever it is
+    asked for; so is one without labels. Memory is taken by frames that were decoded, not before.
 
     Loading processes that are forked, or spawned with this object, share the memory; any other copy of this object
     decodes. Linux only, see `can_keep`.
@@ -32,7 +33,11 @@ class KeptFrames:
     def __init__(self, source: Any, gigabytes: float) -> None:  # noqa: ANN401
         self.source = source
         self._room = int(gigabytes * 1e9) // len(source)
-        self._map(os.memfd_create("gscnn-frames"))
+        self._file = -1
+        try:
+            self._map(os.memfd_create("gscnn-frames"))
+        except (OSError, OverflowError) as error:
+            rank_zero_info(f"no memory for {gigabytes} GB of decoded frames ({error}): decoding them in every epoch")
 
     def load(self, index: int) -> tuple[Bytes, Bytes | None]:
         """RGB image (H, W, 3) and train ids (H, W) or None, both uint8, read-only if they were kept.
@@ -42,17 +47,21 @@ class KeptFrames:
         """
         if self._file < 0:
             return self.source.load(index)
+        index = int(index)  # integers of NumPy would wrap around below
         with self._locked():
             height, width = self._sizes[index].tolist()
         if height:
             return self._place(index, (height, width))
         image, mask = self.source.load(index)
-        if mask is not None and image.shape[:2] == mask.shape and image.nbytes + mask.nbytes <= self._room:
-            for part, kept in zip((image, mask), self._place(index, mask.shape, writeable=True), strict=True):
-                kept[:] = part
-            with self._locked():
-                self._sizes[index] = mask.shape
-        return image, mask
+        if mask is None or image.shape != (*mask.shape, 3) or not image.dtype == mask.dtype == np.uint8:
+            return image, mask
+        if image.nbytes + mask.nbytes > self._room:
+            return image, mask
+        for part, kept in zip((image, mask), self._place(index, mask.shape, writeable=True), strict=True):
+            kept[:] = part
+        with self._locked():
+            self._sizes[index] = mask.shape
+        return self._place(index, mask.shape)
 
     def __getstate__(self) -> dict[str, Any]:
         # A file can be handed only to a process that is being started.
@@ -65,12 +74,12 @@ class KeptFrames:
             self._map(state["file"].detach())
 
     def _map(self, file: int) -> None:
+        weakref.finalize(self, os.close, file)
         sizes = len(self.source) * 2 * 8  # height and width, 0 until the frame is there
         length = sizes + len(self.source) * self._room
         os.ftruncate(file, length)
         memory = np.frombuffer(mmap.mmap(file, length), np.uint8)
         self._file, self._sizes, self._rooms = file, memory[:sizes].view(np.int64).reshape(-1, 2), memory[sizes:]
-        weakref.finalize(self, os.close, file)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
