@@ -26,8 +26,8 @@ DESCRIPTION = """Run a W&B sweep file on this machine, without a server or an ac
 Each run is a gscnn-fit process with the command of the file, apart from its logger. Optuna draws the values: TPE for
 bayes, random or grid; early_terminate ends runs as W&B does, by successive halving over validations. A run that fails
 is noted with its message, and the sweep goes on. Runs are ranked by their best validation (W&B's server: by their
-last). The same command goes on where it was interrupted. The exit code is 1
-if no run ended well. All other arguments are those of gscnn-fit; values of the sweep win over them.
+last). The same command goes on where it was interrupted. The exit code is 1 if no run ended well. All other arguments
+are those of gscnn-fit; values of the sweep win over them.
 
 examples:
   gscnn sweep configs/sweep/backbone_gradient.yaml
@@ -71,10 +71,8 @@ class Sweep:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         try:
-            self.metric, self.minimizes = (
-                str(config["metric"]["name"]),
-                config["metric"].get("goal", "minimize") == "minimize",
-            )
+            self.metric = str(config["metric"]["name"])
+            self.minimizes = config["metric"].get("goal", "minimize") == "minimize"
             self.method, self.parameters = str(config["method"]), dict(config["parameters"])
         except (KeyError, TypeError, ValueError) as error:
             raise SettingError(

@@ -57,22 +57,14 @@ def batches(loader, epoch):
     return [(batch["name"], batch["image"].clone(), batch["mask"].clone()) for batch in loader]
 
 
-def test_each_frame_is_decoded_once():
-    source = Counted([(5, 7), (6, 4), (8, 8)])
+@pytest.mark.parametrize(("second", "times"), [((6, 4), 1), ((8, 9), 3)], ids=["has room", "is too large"])
+def test_each_frame_that_has_room_is_decoded_once(second, times):
+    source = Counted([(5, 7), second, (8, 8)])
     kept = KeptFrames(source, 1e-9 * 4 * 64 * 3)
     for _ in range(3):
         for index in range(3):
             assert same(kept.load(index), Counted(source.sizes).load(index))
-    assert source.decoded == [1, 1, 1]
-
-
-def test_what_has_no_room_is_decoded_every_time():
-    source = Counted([(5, 7), (8, 9), (8, 8)])
-    kept = KeptFrames(source, 1e-9 * 4 * 64 * 3)
-    for _ in range(3):
-        for index in range(3):
-            assert same(kept.load(index), Counted(source.sizes).load(index))
-    assert source.decoded == [1, 3, 1]
+    assert source.decoded == [1, times, 1]
 
 
 def test_frames_without_labels_are_decoded_every_time():
@@ -203,7 +195,7 @@ def test_training_needs_the_files_only_once(tmp_path, workers):
         assert all(torch.equal(*pair) for pair in zip(tensors, others, strict=True))
 
 
-def test_frames_that_do_not_all_fit_are_not_kept(tmp_path):
+def test_frames_that_need_more_than_their_share_are_not_kept(tmp_path):
     root = folder(tmp_path)
     loader = module(root, 0, cache_gb=1e-9 * (3 * 4 * 12 * 16 - 1)).train_dataloader()
     batches(loader, 0)

@@ -160,8 +160,8 @@ def _mark_strip(
     marks = cv2.compare(largest, smallest, cv2.CMP_NE, dst=lowered)  # 255 or 0
     if spread is not None:
         marks = cv2.dilate(marks, spread, dst=largest)
+    # Marks are the largest number of the labels' type, so larger than all labels but void.
     marks = marks[inner] if labels.itemsize == 1 else marks[inner] * np.uint16(257)
-    # Marks are the largest number, so larger than all labels but void.
     np.greater(marks, labels[inner] if has_void else 0, out=out.view(bool))
 
 

@@ -23,7 +23,8 @@ class KeptFrames:
     asked for; so is one without labels. Memory is taken by frames that were decoded, not before.
 
     Loading processes that are forked, or spawned with this object, share the memory; any other copy of this object
-    decodes. Linux only, see `can_keep`.
+    decodes. Linux only, see `can_keep`. The memory is a file of its own, not one of torch's or Python's shared memory:
+    those lie in /dev/shm, which containers often limit to 64 MB.
 
     Args:
         source: where the frames come from, one at least; see `base.Source`.
