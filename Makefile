@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
 .DEFAULT_GOAL := help
-.PHONY: help install fit test test-all notebooks lint format clean
+.PHONY: help install fit test test-slow test-all notebooks lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,26 +25,29 @@ $(VENV)/.dev: setup.cfg pyproject.toml | $(BIN)/python
 install: $(VENV)/.dev  ## virtual environment with the library and its development tools
 
 fit: $(VENV)/.run  ## train Gated-SCNN on drawn street scenes (about 6 minutes on 2 CPU cores); ARGS="--trainer.max_epochs 3"
-	$(BIN)/gscnn-fit --config configs/scenes.yaml $(ARGS)
+	$(BIN)/gscnn-fit --config scenes $(ARGS)
 
-test: $(VENV)/.dev  ## the test suite without its slow part
-	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+test: $(VENV)/.dev  ## the test suite without its slow part, a process per core
+	$(BIN)/python -m pytest -q -m "not slow" -n $(CORES) --dist worksteal $(ARGS)
 
-test-all: $(VENV)/.dev  ## the whole test suite, trainings on real frames included
-	$(BIN)/python -m pytest -q $(ARGS)
+test-slow: $(VENV)/.dev  ## the slow part alone: trainings on real frames, the built wheel, large pictures
+	$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+test-all: test test-slow  ## the whole test suite
 
 notebooks: $(VENV)/.dev  ## run every notebook with a real kernel
 	$(BIN)/python -m pytest -q tests/test_notebooks.py $(ARGS)
 
-lint: $(VENV)/.dev  ## ruff and mypy
+lint: $(VENV)/.dev  ## ruff, mypy, and the contract of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(VENV)/.dev  ## let ruff rewrite the sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:  ## remove what the other targets made, except runs/
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

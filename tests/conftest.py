@@ -43,6 +43,15 @@ def reference(reference_dir):
     return read
 
 
+_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _PROCESSES > 1:
+    # Processes that test beside each other share the cores, and so do those that they start.
+    _THREADS = max(1, (os.cpu_count() or 1) // _PROCESSES)
+    os.environ["OMP_NUM_THREADS"] = str(_THREADS)
+    torch.set_num_threads(_THREADS)
+    cv2.setNumThreads(_THREADS)
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)

@@ -16,7 +16,7 @@ from tests.data import made
 
 from gscnn_lightning import GSCNNTask
 from gscnn_lightning.cli import default_precision, main
-from gscnn_lightning.tools import main as tools
+from gscnn_lightning.commands.main import main as tools
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -185,7 +185,7 @@ def test_every_shipped_config_runs(config, request, tmp_path):
         (["--trainer.max_epoch", "3"], ["--trainer.max_epoch", "Did you mean --trainer.max_epochs"]),
         (["--data.crop_sise", "[64,64]"], ["'crop_sise' is not accepted", "--data.crop_size"]),
         (["--model.channels", "many"], ['"model.channels"', "int", "many"]),
-        (["--config", "none.yaml"], ["File does not exist", "none.yaml"]),
+        (["--config", "none.yaml"], ["there is no file none.yaml", "shipped configs are camvid, cityscapes"]),
         (["--data", "CamVidDataModule"], ["where is CamVid?", "--data.root", "GSCNN_CAMVID_ROOT"]),
         (["--data", "CamVidDataModule", "--data.root", "nowhere"], ["nowhere does not exist"]),
         (["--data", "CityscapesDataModule", "--data.root", "nowhere"], ["nowhere does not exist"]),
@@ -221,7 +221,7 @@ def test_help_has_examples(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
     assert stop.value.code == 0
-    assert "gscnn-fit --config configs/camvid.yaml" in capsys.readouterr().out
+    assert "gscnn-fit --config camvid" in capsys.readouterr().out
 
 
 def test_precision_is_what_the_processor_multiplies():

@@ -64,8 +64,12 @@ def test_ablation_rows_differ_in_what_they_say(capsys):
         ("cityscapes", "wider_resnet38", [64, 128, 256, 512, 4096], [1, 2, 4, 8, 8]),
     ],
 )
-def test_backbones_make_the_papers_network(base, backbone, channels, strides, capsys):
-    network = task(parsed(capsys, base, f"backbone/{backbone}")).network
+def test_overlay_makes_the_papers_network(base, backbone, channels, strides, capsys):
+    if backbone == "wider_resnet38":
+        config = parsed(capsys, base, "network/paper", "network/wider_resnet38")
+    else:
+        config = parsed(capsys, base, "network/paper", extra=["--model.backbone", backbone])
+    network = task(config).network
     assert network.backbone.channels == channels
     assert network.backbone.strides == strides
     assert [b[0].dilation[0] for b in network.aspp.branches] == [1, 12, 24, 36]
@@ -77,8 +81,12 @@ def test_backbones_make_the_papers_network(base, backbone, channels, strides, ca
 
 def test_recipes_change_the_training_and_not_the_network(capsys):
     plain = parsed(capsys, "cityscapes")
-    recipes = {p.stem: parsed(capsys, "cityscapes", f"recipe/{p.stem}") for p in (CONFIGS / "recipe").glob("*.yaml")}
-    assert set(recipes) == {"paper", "release", "one_gpu"}
+    assert {p.stem for p in (CONFIGS / "recipe").glob("*.yaml")} == {"paper", "release", "one_gpu"}
+    recipes = {
+        "paper": parsed(capsys, "cityscapes", "recipe/paper"),
+        "release": parsed(capsys, "cityscapes", "recipe/paper", "recipe/release"),
+        "one_gpu": parsed(capsys, "cityscapes", "recipe/one_gpu"),
+    }
     total = {
         name: r["trainer"]["devices"] * r["trainer"]["accumulate_grad_batches"] * r["data"]["init_args"]["batch_size"]
         for name, r in recipes.items()
@@ -107,7 +115,7 @@ def test_recipes_change_the_training_and_not_the_network(capsys):
 
 @pytest.mark.parametrize("base", BASES)
 def test_overlays_stack_on_every_base(base, capsys):
-    names = (base, "recipe/release", "backbone/wider_resnet38", "ablation/gated", "recipe/one_gpu")
+    names = (base, "recipe/paper", "recipe/release", "network/wider_resnet38", "ablation/gated", "recipe/one_gpu")
     config = parsed(capsys, *names, extra=["--model.tau", "0.7"])
     built = task(config)
     assert built.network.backbone.name == "wider_resnet38_a2"

@@ -10,13 +10,13 @@ import torch
 from tests import published
 
 from gscnn_lightning import GSCNNTask
+from gscnn_lightning.commands.main import main as tools
 from gscnn_lightning.errors import WeightsError
 from gscnn_lightning.losses import GSCNNLoss
 from gscnn_lightning.models import GSCNN
+from gscnn_lightning.models.weights import read_backbone_weights
 from gscnn_lightning.release import SETTINGS, load_release_checkpoint, read_release_checkpoint, released_name
 from gscnn_lightning.task import PREDICTION_SETTINGS
-from gscnn_lightning.tools import main as tools
-from gscnn_lightning.weights import read_backbone_weights
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)

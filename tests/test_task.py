@@ -94,7 +94,7 @@ def test_scores_equal_a_hand_count(tmp_path):
         iou = counts.diagonal() / (counts.sum(0) + counts.sum(1) - counts.diagonal())
     assert result["val/miou"] == pytest.approx(np.nanmean(iou), rel=1e-6)
     assert result["val/accuracy"] == pytest.approx(counts.diagonal().sum() / counts.sum(), rel=1e-6)
-    np.testing.assert_allclose(task.class_scores["val"]["iou"].numpy(), iou, rtol=1e-9)
+    np.testing.assert_allclose(task.stage_scores["val"].classes["iou"], iou, rtol=1e-9)
 
 
 def test_default_recipe_is_the_papers(tmp_path):
@@ -125,18 +125,18 @@ def test_control_trains(tmp_path):
     task, trainer = fit(tmp_path, epochs=1, task=GSCNNTask(num_classes=19, **TINY, shape_stream=False))
     assert "train/loss_boundary" not in trainer.callback_metrics
     assert trainer.callback_metrics["train/loss"] == trainer.callback_metrics["train/loss_segmentation"]
-    prediction = trainer.predict(task, scenes())[0]
-    assert prediction["boundary_prob"] is None
+    (prediction,) = trainer.predict(task, scenes())[0]
+    assert prediction.boundary_prob is None
 
 
 def test_predictions_are_label_maps_at_full_size(tmp_path):
     task, trainer = fit(tmp_path, epochs=1)
-    prediction = trainer.predict(task, scenes())[0]
-    assert prediction["labels"].shape == (1, 64, 128)
-    assert prediction["labels"].dtype == torch.uint8
-    assert prediction["boundary_prob"].shape == (1, 1, 64, 128)
-    assert 0 <= prediction["boundary_prob"].min() <= prediction["boundary_prob"].max() <= 1
-    assert len(prediction["name"]) == 1
+    (prediction,) = trainer.predict(task, scenes())[0]
+    assert prediction.preds.shape == (64, 128)
+    assert prediction.preds.dtype == np.uint8
+    assert prediction.boundary_prob.shape == (64, 128)
+    assert 0 <= prediction.boundary_prob.min() <= prediction.boundary_prob.max() <= 1
+    assert prediction.photo.shape == (64, 128, 3)
 
 
 def test_windows_scales_and_flips_are_used_outside_of_training_and_stay_out_of_checkpoints(tmp_path):
@@ -147,12 +147,12 @@ def test_windows_scales_and_flips_are_used_outside_of_training_and_stay_out_of_c
     assert not set(settings) & set(content["hyper_parameters"])
     batch = next(iter(scenes().predict_dataloader()))
     expected = predict_logits(task.eval(), batch["image"], (48, 64), 0.5, (0.5, 1.0), flip=True)
-    prediction = task.predict_step(batch, 0)
-    assert prediction["labels"].equal(expected.seg_logits.argmax(1).byte())
-    assert prediction["boundary_prob"].equal(expected.boundary_logits.sigmoid())
-    assert [gate.shape for gate in prediction["gates"]] == [(1, 1, 64, 128)] * 3
+    (prediction,) = task.predict_step(batch, 0)
+    assert prediction.preds.tolist() == expected.seg_logits[0].argmax(0).tolist()
+    np.testing.assert_array_equal(prediction.boundary_prob, expected.boundary_logits[0, 0].sigmoid())
+    assert [gate.shape for gate in prediction.gates] == [(64, 128)] * 3
     with torch.no_grad():
-        assert not prediction["labels"].equal(task(batch["image"]).seg_logits.argmax(1).byte())
+        assert prediction.preds.tolist() != task(batch["image"]).seg_logits[0].argmax(0).tolist()
         scores = SegmentationScores(19)
         for sample in scenes().val_dataloader().dataset:
             output = predict_logits(task, sample["image"][None], (48, 64), 0.5, (0.5, 1.0), flip=True)
@@ -167,7 +167,7 @@ def test_test_scores_everything(tmp_path):
     names = ("boundary_iou", "boundary_ods", "fwiou", "mean_accuracy", "miou_crop_0", "miou_crop_400")
     assert {f"test/{name}" for name in names} < set(result)
     assert result["test/miou_crop_0"] == pytest.approx(result["test/miou"])
-    assert list(task.class_scores["test"]) == ["iou", "boundary_f1_1px", "boundary_f1_0.01diag", "boundary_iou"]
+    assert list(task.stage_scores["test"].classes) == ["iou", "boundary_f1_1px", "boundary_f1_0.01diag", "boundary_iou"]
     assert "val/boundary_iou" not in trainer.callback_metrics
 
 

@@ -3,12 +3,12 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from gscnn_lightning.version import __version__
+
 if TYPE_CHECKING:
     from gscnn_lightning.data import CamVidDataModule, CityscapesDataModule, FolderDataModule, ScenesDataModule
     from gscnn_lightning.models import GSCNN
     from gscnn_lightning.task import GSCNNTask
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "GSCNN": "gscnn_lightning.models",
@@ -19,7 +19,15 @@ _HOMES = {
     "ScenesDataModule": "gscnn_lightning.data",
 }
 
-__all__ = ["GSCNN", "CamVidDataModule", "CityscapesDataModule", "FolderDataModule", "GSCNNTask", "ScenesDataModule"]
+__all__ = [
+    "GSCNN",
+    "CamVidDataModule",
+    "CityscapesDataModule",
+    "FolderDataModule",
+    "GSCNNTask",
+    "ScenesDataModule",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from gscnn_lightning.errors import SettingError, WeightsError
+from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.task import GSCNNTask
 
 
@@ -34,7 +35,7 @@ def check_checkpoint(path: str | None) -> None:
 
 def _check_file(path: str) -> None:
     if Path(path).is_dir():
-        inside = Path(path) / "checkpoints/best.ckpt"
+        inside = RunFolder(Path(path)).best_checkpoint
         remedy = f"did you mean {inside}?" if inside.is_file() else "give best.ckpt or last.ckpt of a run"
         raise WeightsError(f"checkpoint {path} is a folder: {remedy}")
     if not Path(path).is_file():

@@ -7,32 +7,27 @@ import logging
 import re
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.callbacks import ProgressBar as AnyProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import Logger
 from torch.optim import Optimizer
 
 from gscnn_lightning import data as data_modules  # also makes short names such as `--data CamVidDataModule` known
-from gscnn_lightning.callbacks import (
-    FinalValidation,
-    LearningCurves,
-    NetworkSummary,
-    Pictures,
-    PredictionWriter,
-    ProgressBar,
-    RunRecord,
-    RunSummary,
-)
 from gscnn_lightning.checkpoint import check_checkpoint
 from gscnn_lightning.errors import GSCNNError, SettingError
-from gscnn_lightning.task import SGD, GSCNNTask
-from gscnn_lightning.tool_parser import HelpFormatter
+from gscnn_lightning.optim import SGD
+from gscnn_lightning.parsing import HelpFormatter
+from gscnn_lightning.run_folder import BEST, LAST
+from gscnn_lightning.score_names import MIOU
+from gscnn_lightning.shipped_configs import find_config
+from gscnn_lightning.task import GSCNNTask
 from gscnn_lightning.tracking import check_installed, finish_wandb, log_config, run_loggers, saved_wandb_run_id
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
@@ -50,11 +45,12 @@ _EXPECTED_MESSAGES = re.compile(r"💡|TPU available|`Trainer.fit` stopped|model
 DESCRIPTION = """Train and evaluate Gated-SCNN. Without a subcommand it fits.
 
 examples:
-  gscnn-fit --config configs/scenes.yaml             drawn street scenes, nothing to download
-  gscnn-fit --config configs/camvid.yaml --data.root CamVid
-  gscnn-fit --config configs/camvid.yaml --model.shape_stream false   the matched control
-  gscnn-fit --config configs/cityscapes.yaml --trainer.devices 8 --trainer.strategy ddp
-  gscnn-fit --config configs/camvid.yaml --trainer.logger WandbLogger   also TensorBoardLogger
+  gscnn-fit --config scenes                          drawn street scenes, nothing to download
+  gscnn-fit --config camvid --data.root CamVid
+  gscnn-fit --config camvid --model.shape_stream false   the matched control
+  gscnn-fit --config cityscapes --trainer.devices 8 --trainer.strategy ddp
+  gscnn-fit --config camvid --trainer.logger WandbLogger   also TensorBoardLogger
+  gscnn-fit --config my/own.yaml                     a path means a path, a bare name a shipped config
   gscnn-fit validate --config RUN/config.yaml --ckpt_path RUN/checkpoints/best.ckpt
   gscnn-fit fit --help                               every setting
 With --ckpt_path, the model's settings are those in the checkpoint.
@@ -118,17 +114,6 @@ class GSCNNCLI(LightningCLI):
                     "class_path": "pytorch_lightning.loggers.CSVLogger",
                     "init_args": {"save_dir": "runs", "name": "default"},
                 },
-                # Forced, so that a config which lists callbacks of its own does not lose the reports.
-                "callbacks": [
-                    _last_checkpoint(),
-                    FinalValidation(),
-                    NetworkSummary(),
-                    LearningCurves(),
-                    RunRecord(),
-                    Pictures(),
-                    RunSummary(),
-                    PredictionWriter(),
-                ],
             },
             parser_kwargs={"prog": "gscnn-fit", "description": DESCRIPTION, "formatter_class": HelpFormatter},
             auto_configure_optimizers=False,
@@ -158,9 +143,9 @@ class GSCNNCLI(LightningCLI):
         parser.set_defaults(
             {
                 "data": {"class_path": "gscnn_lightning.data.ScenesDataModule"},
-                "checkpoint.monitor": "val/miou",
+                "checkpoint.monitor": f"val/{MIOU}",
                 "checkpoint.mode": "max",
-                "checkpoint.filename": "best",
+                "checkpoint.filename": BEST,
                 "checkpoint.auto_insert_metric_name": False,
                 "checkpoint.enable_version_counter": False,
             }
@@ -172,8 +157,17 @@ class GSCNNCLI(LightningCLI):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
-        """Parse, and check checkpoint and loggers before minutes are spent on anything else."""
-        super().parse_arguments(parser, args)
+        """Parse, with shipped configs by their names."""
+        super().parse_arguments(parser, _with_paths(sys.argv[1:] if args is None else args))
+        self.check_before_start()
+
+    def check_before_start(self) -> None:
+        """Check checkpoint and loggers before minutes are spent on anything else.
+
+        Raises:
+            WeightsError: the checkpoint cannot be read.
+            SettingError: a logger needs a package that is missing.
+        """
         config = self.config[self.config["subcommand"]]
         check_checkpoint(config.get("ckpt_path"))
         logger = config["trainer"]["logger"]
@@ -190,8 +184,12 @@ class GSCNNCLI(LightningCLI):
         given = trainer["callbacks"] or []
         callbacks = _listed(given)
         if trainer["enable_progress_bar"] is not False and not any(isinstance(c, AnyProgressBar) for c in callbacks):
+            from gscnn_lightning.callbacks import ProgressBar
+
             callbacks = [*callbacks, ProgressBar()]
         trainer["callbacks"] = callbacks
+        # Forced, so that a config which lists callbacks of its own does not lose the reports.
+        self.trainer_defaults["callbacks"] = _reports()
         return super().instantiate_trainer(**kwargs)
 
     def _loggers(self, made: Any) -> Any:  # noqa: ANN401
@@ -214,11 +212,40 @@ def _listed(value: Any) -> list[Any]:  # noqa: ANN401
     return value if isinstance(value, list) else [value]
 
 
-def _last_checkpoint() -> ModelCheckpoint:
-    """Writes last.ckpt after every epoch; the monitored callback's own ``save_last`` does so only with a new best."""
-    return ModelCheckpoint(
-        filename="last", enable_version_counter=False, auto_insert_metric_name=False, save_on_train_epoch_end=True
-    )
+def _with_paths(args: Sequence[str]) -> list[str]:
+    """Arguments in which shipped configs are given by their path instead of their name.
+
+    Raises:
+        SettingError: a config is neither a file nor a shipped one.
+    """
+    result: list[str] = []
+    for before, word in zip(["", *args], args, strict=False):
+        name, equals, value = word.partition("=")
+        if before == "--config":
+            word = str(find_config(word))
+        elif name == "--config" and equals:
+            word = f"{name}={find_config(value)}"
+        result.append(word)
+    return result
+
+
+def _reports() -> list[Callback]:
+    """What every run is reported and kept by."""
+    from gscnn_lightning import callbacks  # slow to import, and not needed to find a mistake in the arguments
+
+    return [
+        # Writes last.ckpt after every epoch; the monitored callback's own ``save_last`` does so only with a new best.
+        ModelCheckpoint(
+            filename=LAST, enable_version_counter=False, auto_insert_metric_name=False, save_on_train_epoch_end=True
+        ),
+        callbacks.FinalValidation(),
+        callbacks.NetworkSummary(),
+        callbacks.LearningCurves(),
+        callbacks.RunRecord(),
+        callbacks.Pictures(),
+        callbacks.RunSummary(),
+        callbacks.PredictionWriter(),
+    ]
 
 
 def _plain(optimizer: Namespace) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gscnn_lightning.errors import SettingError
-from gscnn_lightning.models.gscnn import GSCNNOutput
+from gscnn_lightning.output import GSCNNOutput
 
 Output = TypeVar("Output", Tensor, GSCNNOutput)
 

@@ -10,11 +10,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from gscnn_lightning.data.classes import CITYSCAPES
+from gscnn_lightning.classes import CITYSCAPES
 from gscnn_lightning.errors import SettingError, WeightsError
 from gscnn_lightning.models import GSCNN
+from gscnn_lightning.models.weights import check_fit, read_state_dict
 from gscnn_lightning.models.wider_resnet import released_name as released_trunk_name
-from gscnn_lightning.weights import check_fit, read_state_dict
 
 if TYPE_CHECKING:
     from gscnn_lightning.task import GSCNNTask

@@ -20,10 +20,12 @@ import yaml
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
-from gscnn_lightning.drawing import Color, SheetRow, overlay_labels
+from gscnn_lightning.drawing.maps import Color, overlay_labels
 from gscnn_lightning.errors import SettingError
-from gscnn_lightning.picture_files import grey_maps
-from gscnn_lightning.reports import score_headings
+from gscnn_lightning.output import Prediction
+from gscnn_lightning.run_folder.pictures import grey_maps
+from gscnn_lightning.score_names import score_headings
+from gscnn_lightning.scores import Scores
 
 PROJECT = "gscnn"
 """W&B project of runs whose config and environment name none."""
@@ -197,7 +199,7 @@ def log_config(loggers: Sequence[Logger], config: str) -> None:
 def log_pictures(
     loggers: Sequence[Logger],
     key: str,
-    pictures: Mapping[str, SheetRow],
+    pictures: Mapping[str, Prediction],
     class_names: Sequence[str],
     class_colors: Sequence[Color],
     step: int,
@@ -220,7 +222,7 @@ def log_pictures(
 
 
 def _pictures_to_wandb(
-    logger: WandbLogger, key: str, pictures: Mapping[str, SheetRow], class_names: Sequence[str], step: int
+    logger: WandbLogger, key: str, pictures: Mapping[str, Prediction], class_names: Sequence[str], step: int
 ) -> None:
     """Photos with switchable masks, boundary maps and gates, all in one step of the run's history."""
     import wandb
@@ -231,6 +233,7 @@ def _pictures_to_wandb(
         masks = {
             title: {"mask_data": mask, "class_labels": labels}
             for title, mask in (("prediction", row.preds), ("truth", row.labels))
+            if mask is not None
         }
         photo = wandb.Image(row.photo, caption=name, masks=masks, file_type="jpg")
         images.setdefault(f"{key}/segmentation", []).append(photo)
@@ -240,79 +243,72 @@ def _pictures_to_wandb(
 
 
 def _pictures_to_tensorboard(
-    logger: TensorBoardLogger, key: str, pictures: Mapping[str, SheetRow], class_colors: Sequence[Color], step: int
+    logger: TensorBoardLogger, key: str, pictures: Mapping[str, Prediction], class_colors: Sequence[Color], step: int
 ) -> None:
     """One picture per tag, so that TensorBoard's slider goes through the steps of an image."""
     for name, row in pictures.items():
         shown: dict[str, npt.NDArray[np.uint8]] = {
             "prediction": overlay_labels(row.photo, row.preds, class_colors),
-            "truth": overlay_labels(row.photo, row.labels, class_colors),
             **grey_maps(row),
         }
+        if row.labels is not None:
+            shown["truth"] = overlay_labels(row.photo, row.labels, class_colors)
         for kind, picture in shown.items():
             form = "HWC" if picture.ndim == 3 else "HW"
             logger.experiment.add_image(f"{key}_{kind}/{name}", picture, step, dataformats=form)
 
 
-def log_scores(
-    loggers: Sequence[Logger],
-    stage: str,
-    class_names: Sequence[str],
-    classes: Mapping[str, Sequence[float]],
-    confusion: npt.NDArray[np.integer],
-    step: int,
-) -> None:
+def log_scores(loggers: Sequence[Logger], stage: str, scores: Scores, step: int) -> None:
     """Show scores per class in every tracker that can, and the confusion matrix in W&B.
 
     Args:
         loggers: of the trainer.
         stage: "val" or "test".
-        class_names: K names.
-        classes: K scores by name, NaN for absent classes.
-        confusion: (K, K) pixels, rows are true classes.
+        scores: with the names of the classes.
         step: optimizer step.
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            _scores_to_wandb(logger, stage, class_names, classes, confusion, step)
+            _scores_to_wandb(logger, stage, scores, step)
         elif isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_text(f"{stage}/classes", _markdown(class_names, classes), step)
+            logger.experiment.add_text(f"{stage}/classes", _markdown(scores), step)
 
 
-def _scores_to_wandb(
-    logger: WandbLogger,
-    stage: str,
-    class_names: Sequence[str],
-    classes: Mapping[str, Sequence[float]],
-    confusion: npt.NDArray[np.integer],
-    step: int,
-) -> None:
+def _scores_to_wandb(logger: WandbLogger, stage: str, scores: Scores, step: int) -> None:
     import wandb
 
     rows = [
-        [name, *(None if np.isnan(value) else float(value) for value in values)]
-        for name, *values in zip(class_names, *classes.values(), strict=True)
+        [name, *(None if np.isnan(value) else value for value in scores.of_class(name).values())]
+        for name in scores.class_names
     ]
+    shown: dict[str, Any] = {f"{stage}/classes": wandb.Table(columns=["class", *scores.classes], data=rows)}
+    if scores.confusion is not None:
+        shown[f"{stage}/confusion_matrix"] = _confusion_chart(scores.confusion, scores.class_names)
+    logger.log_metrics(shown, step)
+
+
+def _confusion_chart(confusion: npt.NDArray[np.integer], class_names: Sequence[str]) -> Any:  # noqa: ANN401
+    """W&B's chart of a confusion matrix; its own function for that wants every single pixel."""
+    import wandb
+
     cells = [
         [truth, predicted, int(confusion[row, column])]
         for row, truth in enumerate(class_names)
         for column, predicted in enumerate(class_names)
     ]
     columns = ["Actual", "Predicted", "nPredictions"]
-    # W&B's own function for this chart wants every single pixel.
-    chart = wandb.plot_table(
+    return wandb.plot_table(
         vega_spec_name="wandb/confusion_matrix/v1",
         data_table=wandb.Table(columns=columns, data=cells),
         fields={column: column for column in columns},
         string_fields={"title": "pixels by true and predicted class"},
     )
-    table = wandb.Table(columns=["class", *classes], data=rows)
-    logger.log_metrics({f"{stage}/classes": table, f"{stage}/confusion_matrix": chart}, step)
 
 
-def _markdown(class_names: Sequence[str], classes: Mapping[str, Sequence[float]]) -> str:
-    lines = [["class", *score_headings(list(classes))], ["-"] * (1 + len(classes))]
-    for name, *values in zip(class_names, *classes.values(), strict=True):
+def _markdown(scores: Scores) -> str:
+    lines = [["class", *score_headings(list(scores.classes))], ["-"] * (1 + len(scores.classes))]
+    for name in scores.class_names:
+        values = scores.of_class(name).values()
         lines.append([name.replace("|", r"\|"), *("" if np.isnan(value) else f"{100 * value:.1f}" for value in values)])
     return "\n".join(f"|{'|'.join(cells)}|" for cells in lines)
 

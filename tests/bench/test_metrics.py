@@ -25,7 +25,7 @@ def test_scores_that_differ_are_reported(pair):
 def test_table_compares_with_ours_and_needs_equal_values(pair, tmp_path, capsys):
     path = tmp_path / "x_labelIds.png"
     cv2.imwrite(str(path), np.random.default_rng(1).integers(0, 34, (40, 60), np.uint8).repeat(3, 0).repeat(3, 1))
-    bench.metrics(path, tolerances=(1, 3), distance=4, repeats=1)
+    bench.measure_metrics(path, (1, 3), distance=4, reach=3.0, repeats=1, threads=1)
     out = capsys.readouterr().out
     assert re.search(r"boundary F at 1, 3 px \(120x180", out)
     assert "Boundary IoU at 4 px" in out
@@ -36,4 +36,4 @@ def test_table_compares_with_ours_and_needs_equal_values(pair, tmp_path, capsys)
 def test_file_that_is_no_label_map(tmp_path):
     cv2.imwrite(str(tmp_path / "photo.png"), np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(bench.DataError, match=r"photo.png is no 8-bit label map"):
-        bench.metrics(tmp_path / "photo.png")
+        bench.measure_metrics(tmp_path / "photo.png", (1,), 4, 3.0, 1, 1)

@@ -1,13 +1,13 @@
 """A task and a data module that keep the contract with the callbacks, as small as possible."""
 
-from types import SimpleNamespace
-
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from gscnn_lightning.data import label_boundaries
+from gscnn_lightning.output import GSCNNOutput, predictions
+from gscnn_lightning.scores import Scores
 
 COLORS = ((200, 40, 40), (40, 200, 40), (40, 40, 200))
 
@@ -52,7 +52,7 @@ class ColorTask(pl.LightningModule):
         self.network = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Conv2d(3, 3, 1))
         self.scores = scores
         self.shape_stream = shape_stream
-        self.class_scores = {}
+        self.stage_scores = {}
         self.forward_modes = []
         self.seen_weights = []
 
@@ -61,9 +61,9 @@ class ColorTask(pl.LightningModule):
         self.seen_weights.append(self.network[1].bias.detach().clone())
         logits = self.network(image.float() / 255)
         if not self.shape_stream:
-            return SimpleNamespace(seg_logits=logits, boundary_logits=None, gates=())
+            return GSCNNOutput(logits, None, ())
         gates = tuple(logits[:, :1, ::2, ::2].sigmoid() for _ in range(3))
-        return SimpleNamespace(seg_logits=logits, boundary_logits=logits[:, 1:2], gates=gates)
+        return GSCNNOutput(logits, logits[:, 1:2], gates)
 
     predict_output = forward
 
@@ -89,17 +89,14 @@ class ColorTask(pl.LightningModule):
 
     def evaluate(self, stage, score):
         nan = torch.nan
-        per_class = {"iou": [score, score / 2, nan], "boundary_f1_1px": [score, 0, nan], "boundary_f1_3px": [1, 0, nan]}
-        self.class_scores[stage] = {name: torch.tensor(values) for name, values in per_class.items()}
-        self.log(f"{stage}/miou", score)
-        self.log(f"{stage}/boundary_f1_1px", score / 2)
-        self.log(f"{stage}/boundary_f1_3px", 0.5)
+        classes = {"iou": [score, score / 2, nan], "boundary_f1_1px": [score, 0, nan], "boundary_f1_3px": [1, 0, nan]}
+        means = {"miou": score, "boundary_f1_1px": score / 2, "boundary_f1_3px": 0.5}
+        self.stage_scores[stage] = Scores(means, classes)
+        for name, value in means.items():
+            self.log(f"{stage}/{name}", value)
 
     def predict_step(self, batch, batch_idx):
-        output = self(batch["image"])
-        boundary_prob = None if output.boundary_logits is None else output.boundary_logits.sigmoid()
-        labels = output.seg_logits.argmax(1).to(torch.uint8)
-        return {"name": batch["name"], "labels": labels, "boundary_prob": boundary_prob, "image": batch["image"]}
+        return predictions(self(batch["image"]), batch)
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.5)

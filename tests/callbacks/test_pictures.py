@@ -9,8 +9,9 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from gscnn_lightning.callbacks import Pictures
 from gscnn_lightning.data import label_boundaries
-from gscnn_lightning.evaluation import ImageScores
-from gscnn_lightning.reports import write_image_scores
+from gscnn_lightning.run_folder import RunFolder
+from gscnn_lightning.run_folder.score_files import write_image_scores
+from gscnn_lightning.scores import ImageScores
 
 MAPS = ["boundary.png", "boundary_truth.png", "gate_1.png", "gate_2.png", "gate_3.png"]
 PHOTO = ["labels.png", "photo.jpg", "prediction.png"]
@@ -122,7 +123,7 @@ def test_worst_images_are_those_with_the_lowest_boundary_score(make_trainer, col
     names = ("boundary_f1_1px", "boundary_f1_3px", "miou")
     images = [ImageScores(i, str(i), dict(zip(names, (1 - i / 9, f, 0.5), strict=True))) for i, f in enumerate(scores)]
     (tmp_path / "run").mkdir()
-    write_image_scores(tmp_path / "run/image_scores.csv", images)
+    write_image_scores(RunFolder(tmp_path / "run"), images)
     callback = Pictures(num_images=1, num_worst=3)
     make_trainer([callback]).validate(color_task(), datamodule=squares_data(), verbose=False)
     assert folders(tmp_path / "run")[1:] == ["worst/00_01", "worst/01_05", "worst/02_04"]
@@ -130,7 +131,7 @@ def test_worst_images_are_those_with_the_lowest_boundary_score(make_trainer, col
 
 def test_without_scores_of_images_there_are_no_worst_ones(make_trainer, color_task, squares_data, tmp_path):
     (tmp_path / "run").mkdir()
-    write_image_scores(tmp_path / "run/image_scores.csv", [])
+    write_image_scores(RunFolder(tmp_path / "run"), [])
     make_trainer([Pictures(num_images=1)]).validate(color_task(), datamodule=squares_data(), verbose=False)
     assert folders(tmp_path / "run") == ["epoch_000/000_00"]
 

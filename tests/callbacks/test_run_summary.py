@@ -5,7 +5,9 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar, TQDMProgressBar
 
-from gscnn_lightning.callbacks import LearningCurves, Pictures, RunSummary
+from gscnn_lightning.callbacks import LearningCurves, Pictures, RunRecord, RunSummary
+from gscnn_lightning.errors import SettingError
+from gscnn_lightning.scores import Scores
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +20,7 @@ def epoch_lines(text):
 
 
 def test_one_line_per_epoch_and_none_for_the_sanity_check(make_trainer, color_task, squares_data, capsys):
-    make_trainer([RunSummary()]).fit(color_task(), datamodule=squares_data())
+    make_trainer([RunRecord(), RunSummary()]).fit(color_task(), datamodule=squares_data())
     lines = epoch_lines(capsys.readouterr().out)
     pattern = r"epoch {}/3  loss \d+\.\d{{3}}  mIoU {}  F 1/3 px {}/50.0  [\d.]+ img/s  \d+:\d\d of \d+:\d\d"
     scores = [("25.0", "12.5"), ("75.0", "37.5"), ("50.0", "25.0")]
@@ -30,13 +32,13 @@ def test_one_line_per_epoch_and_none_for_the_sanity_check(make_trainer, color_ta
 def test_losses_are_those_of_the_same_epoch(make_trainer, color_task, squares_data, capsys):
     task, means = color_task(), []
     task.on_train_epoch_end = lambda: means.append(float(task.trainer.callback_metrics["train/loss_epoch"]))
-    make_trainer([RunSummary()]).fit(task, datamodule=squares_data())
+    make_trainer([RunRecord(), RunSummary()]).fit(task, datamodule=squares_data())
     shown = [float(re.search(r"loss (\S+)", line)[1]) for line in epoch_lines(capsys.readouterr().out)]
     assert shown == pytest.approx(means, abs=6e-4)
 
 
 def test_line_without_validation_or_end(make_trainer, color_task, squares_data, capsys):
-    trainer = make_trainer([RunSummary()], max_epochs=-1, max_steps=6, limit_val_batches=0)
+    trainer = make_trainer([RunRecord(), RunSummary()], max_epochs=-1, max_steps=6, limit_val_batches=0)
     trainer.fit(color_task(), datamodule=squares_data())
     first, second = epoch_lines(capsys.readouterr().out)
     assert re.fullmatch(r"epoch 1  loss \S+  \S+ img/s  0:\d\d", first)
@@ -46,7 +48,7 @@ def test_line_without_validation_or_end(make_trainer, color_task, squares_data, 
 @pytest.mark.parametrize(("mode", "best"), [("max", 1), ("min", 0)])
 def test_table_shows_the_best_epoch(make_trainer, color_task, squares_data, capsys, tmp_path, mode, best):
     checkpoint = ModelCheckpoint(monitor="val/miou", mode=mode)
-    make_trainer([RunSummary(), checkpoint]).fit(color_task(), datamodule=squares_data())
+    make_trainer([RunRecord(), RunSummary(), checkpoint]).fit(color_task(), datamodule=squares_data())
     text = capsys.readouterr().out
     saved = json.loads((tmp_path / "run" / "scores_val.json").read_text())
     score = (0.25, 0.75)[best]
@@ -62,14 +64,16 @@ def test_table_shows_the_best_epoch(make_trainer, color_task, squares_data, caps
 
 
 def test_without_a_monitor_the_last_epoch_is_shown(make_trainer, color_task, squares_data, capsys, tmp_path):
-    make_trainer([RunSummary()]).fit(color_task(), datamodule=squares_data())
+    make_trainer([RunRecord(), RunSummary()]).fit(color_task(), datamodule=squares_data())
     assert json.loads((tmp_path / "run" / "scores_val.json").read_text())["epoch"] == 2
     assert "Last validated epoch: 3 of 3" in capsys.readouterr().out
 
 
 def test_nan_never_hides_a_score(make_trainer, color_task, squares_data, tmp_path):
     task = color_task(scores=(float("nan"), 0.3, float("nan")))
-    make_trainer([RunSummary(), ModelCheckpoint(monitor="val/miou", mode="max")]).fit(task, datamodule=squares_data())
+    make_trainer([RunRecord(), RunSummary(), ModelCheckpoint(monitor="val/miou", mode="max")]).fit(
+        task, datamodule=squares_data()
+    )
     assert json.loads((tmp_path / "run" / "scores_val.json").read_text())["means"]["miou"] == pytest.approx(0.3)
 
 
@@ -78,7 +82,7 @@ def test_files_of_the_run_are_listed_relative_to_here(
 ):
     monkeypatch.chdir(tmp_path)
     checkpoint = ModelCheckpoint(monitor="val/miou", mode="max", save_last=True)
-    callbacks = [RunSummary(), Pictures(1), LearningCurves(), checkpoint]
+    callbacks = [RunRecord(), RunSummary(), Pictures(1), LearningCurves(), checkpoint]
     make_trainer(callbacks).fit(color_task(), datamodule=squares_data())
     text = capsys.readouterr().out
     for name in ("metrics.csv", "learning_curves.png", "contact_sheet.png", "scores_val.json", "checkpoints/last.ckpt"):
@@ -88,7 +92,7 @@ def test_files_of_the_run_are_listed_relative_to_here(
 
 
 def test_validate_and_test_print_their_own_table(make_trainer, color_task, squares_data, capsys, tmp_path):
-    trainer = make_trainer([RunSummary()])
+    trainer = make_trainer([RunRecord(), RunSummary()])
     trainer.validate(color_task(), datamodule=squares_data(), verbose=False)
     trainer.test(color_task(), datamodule=squares_data(), verbose=False)
     text = capsys.readouterr().out
@@ -106,8 +110,10 @@ def test_table_of_nineteen_classes_and_four_tolerances_fits(make_trainer, color_
 
     task = color_task()
     keys = ["iou", *(f"boundary_f1_{px}px" for px in (3, 5, 9, 12))]
-    task.evaluate = lambda stage, score: task.class_scores.update({stage: {key: torch.ones(19) for key in keys}})
-    make_trainer([RunSummary()]).validate(task, datamodule=Cityscapes(), verbose=False)
+    task.evaluate = lambda stage, score: task.stage_scores.update(
+        {stage: Scores({}, {key: [1.0] * 19 for key in keys})}
+    )
+    make_trainer([RunRecord(), RunSummary()]).validate(task, datamodule=Cityscapes(), verbose=False)
     table = capsys.readouterr().out.partition("\nscores ")[0].splitlines()
     assert max(map(len, table)) <= 80
     assert sum(line.count("100.0") for line in table) == 19 * 5
@@ -115,18 +121,18 @@ def test_table_of_nineteen_classes_and_four_tolerances_fits(make_trainer, color_
 
 def test_resumed_run_remembers_its_best_epoch(make_trainer, color_task, squares_data, tmp_path):
     def callbacks():
-        return [RunSummary(), ModelCheckpoint(monitor="val/miou", mode="max", save_last=True)]
+        return [RunRecord(), RunSummary(), ModelCheckpoint(monitor="val/miou", mode="max", save_last=True)]
 
     make_trainer(callbacks(), max_epochs=2).fit(color_task(), datamodule=squares_data())
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    assert torch.load(last, weights_only=True)["callbacks"]["RunSummary"]["best"]["epoch"] == 1
+    assert torch.load(last, weights_only=True)["callbacks"]["RunRecord"]["best"]["epoch"] == 2
     make_trainer(callbacks()).fit(color_task(), datamodule=squares_data(), ckpt_path=last)
     assert json.loads((tmp_path / "run" / "scores_val.json").read_text())["epoch"] == 1
 
 
 @pytest.mark.parametrize("bar", [TQDMProgressBar, RichProgressBar])
 def test_lines_stay_whole_beside_progress_bars(make_trainer, color_task, squares_data, capsys, bar):
-    trainer = make_trainer([RunSummary(), bar()], enable_progress_bar=True)
+    trainer = make_trainer([RunRecord(), RunSummary(), bar()], enable_progress_bar=True)
     trainer.fit(color_task(), datamodule=squares_data())
     lines = epoch_lines(capsys.readouterr().out)
     assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
@@ -135,6 +141,25 @@ def test_lines_stay_whole_beside_progress_bars(make_trainer, color_task, squares
 
 def test_without_a_logger_it_only_prints(make_trainer, color_task, squares_data, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    make_trainer([RunSummary()], logger=False).fit(color_task(), datamodule=squares_data())
+    make_trainer([RunRecord(), RunSummary()], logger=False).fit(color_task(), datamodule=squares_data())
     assert "Last validated epoch" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_record_there_is_nothing_to_sum_up(make_trainer, color_task, squares_data):
+    with pytest.raises(SettingError, match="put a RunRecord before it"):
+        make_trainer([RunSummary()]).fit(color_task(), datamodule=squares_data())
+
+
+def test_training_that_goes_on_within_an_epoch_is_summed_up(make_trainer, color_task, squares_data, tmp_path, capsys):
+    """Lightning does not start an epoch once more that it resumes, so no hook of its start is called."""
+    steps = ModelCheckpoint(every_n_train_steps=1, save_top_k=-1, filename="{step}", auto_insert_metric_name=False)
+    make_trainer([RunRecord(), RunSummary(), steps], max_epochs=1).fit(color_task(), datamodule=squares_data())
+    within = tmp_path / "run/checkpoints/2.ckpt"
+    capsys.readouterr()
+    callbacks = [RunRecord(), RunSummary()]
+    make_trainer(callbacks, max_epochs=2).fit(color_task(), datamodule=squares_data(), ckpt_path=within)
+    first, second = epoch_lines(capsys.readouterr().out)
+    assert first.startswith("epoch 1/2  loss ")
+    assert second.startswith("epoch 2/2  loss ")
+    assert "nan" not in first

@@ -332,7 +332,7 @@ OTHERS = {
     ),
     "classes of drawn scenes": (
         lambda r: ScenesDataModule(4, 2, class_uniform=0.5, class_uniform_over="data"),
-        "class_uniform_over='data' needs label files to index, and ScenesDataModule has none: use 'frame'",
+        "class_uniform_over='data' needs label files to index, and ScenesDataset has none: use 'frame'",
     ),
     "unknown word": (lambda r: ScenesDataModule(class_uniform_over="image"), "must be 'frame' or 'data', got 'image'"),
 }

@@ -16,13 +16,14 @@ from gscnn_lightning.data import (
     ScenesDataModule,
     SegmentationDataModule,
     SegmentationDataset,
+    Source,
     label_boundaries,
 )
 from gscnn_lightning.data.samplers import EvalSampler, TrainSampler
 from gscnn_lightning.errors import DataError
 
 
-class Checkerboards:
+class Checkerboards(Source):
     """Frames in memory: checkerboards whose number of squares is the index."""
 
     def __init__(self, length, size=(24, 32), labelled=True):

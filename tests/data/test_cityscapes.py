@@ -4,10 +4,10 @@ import pytest
 import torch
 from tests.data import made
 
+from gscnn_lightning.classes import CITYSCAPES_ID_TO_TRAIN_ID
 from gscnn_lightning.data import CITYSCAPES, CityscapesDataModule
 from gscnn_lightning.data import cityscapes as cityscapes_module
 from gscnn_lightning.data.cityscapes import VAL_CITIES
-from gscnn_lightning.data.classes import CITYSCAPES_ID_TO_TRAIN_ID
 from gscnn_lightning.data.files import FileSource, Frame
 from gscnn_lightning.errors import DataError
 

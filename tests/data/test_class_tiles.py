@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.data import made
 
-from gscnn_lightning.data import FolderDataModule
+from gscnn_lightning.data import FolderDataModule, Source
 from gscnn_lightning.data.class_tiles import TILE, Target, cache_folder, class_tiles
 from gscnn_lightning.data.samplers import TrainSampler
 from gscnn_lightning.data.transforms import RandomScaleCrop
@@ -14,7 +14,7 @@ from gscnn_lightning.data.transforms import RandomScaleCrop
 VOID = 255
 
 
-class Maps:
+class Maps(Source):
     """Label maps in memory; `version` is what changes with them."""
 
     def __init__(self, *maps):
@@ -22,6 +22,12 @@ class Maps:
 
     def __len__(self):
         return len(self.maps)
+
+    def name(self, index):
+        return str(index)
+
+    def load(self, index):
+        raise AssertionError("the labels alone are asked for")
 
     def load_labels(self, index):
         self.read += 1
@@ -55,19 +61,19 @@ def test_index_lists_every_tile_of_every_class(maps):
     places = [(0, 0), (0, TILE), (TILE, 0), (TILE, TILE)]
     expected = [(0, frame, *place) for frame in (0, 1) for place in places] + [(0, 2, TILE, 0), (0, 2, TILE, TILE)]
     expected += [(4, 1, 0, 0), (4, 1, 0, TILE), (2, 2, TILE, 0)]
-    assert rows(class_tiles(maps, progress=False)) == sorted(expected)
+    assert rows(class_tiles(maps, with_bar=False)) == sorted(expected)
 
 
 def test_index_is_kept_and_made_again_when_the_labels_change(maps, cache):
-    first = class_tiles(maps, progress=False)
+    first = class_tiles(maps, with_bar=False)
     assert maps.read == 3
-    assert rows(class_tiles(maps, progress=False)) == rows(first)
+    assert rows(class_tiles(maps, with_bar=False)) == rows(first)
     assert maps.read == 3
     (file,) = cache.iterdir()
     file.write_bytes(b"damaged")
-    assert rows(class_tiles(maps, progress=False)) == rows(first)
+    assert rows(class_tiles(maps, with_bar=False)) == rows(first)
     maps.version = "b"
-    class_tiles(maps, progress=False)
+    class_tiles(maps, with_bar=False)
     assert maps.read == 9
     assert len(list(cache.iterdir())) == 2
 
@@ -75,7 +81,7 @@ def test_index_is_kept_and_made_again_when_the_labels_change(maps, cache):
 def test_without_a_place_to_keep_it_the_index_is_made_every_time(maps, cache):
     cache.parent.mkdir()
     cache.write_text("a file where the folder should be")
-    assert len(class_tiles(maps, progress=False).labels) == 13
+    assert len(class_tiles(maps, with_bar=False).labels) == 13
     assert cache.read_text().startswith("a file")
 
 
@@ -98,7 +104,7 @@ def test_labels_that_change_change_the_fingerprint(tmp_path):
 
 
 def test_every_class_is_drawn_alike_and_then_every_tile(maps):
-    tiles = class_tiles(maps, progress=False)
+    tiles = class_tiles(maps, with_bar=False)
     rng = np.random.default_rng(0)
     drawn = [tiles.draw(rng) for _ in range(3000)]
     classes = Counter(target.label for _, target in drawn)
@@ -108,7 +114,7 @@ def test_every_class_is_drawn_alike_and_then_every_tile(maps):
 
 
 def test_sampler_replaces_its_share_of_the_stream(maps):
-    tiles = class_tiles(maps, progress=False)
+    tiles = class_tiles(maps, with_bar=False)
     plain = list(TrainSampler(maps, 600, seed=3))
     mixed = list(TrainSampler(maps, 600, seed=3, class_uniform=0.5, tiles=tiles))
     assert len(mixed) == 600

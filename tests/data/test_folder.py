@@ -7,7 +7,7 @@ from PIL import Image
 from tests.data import made
 
 from gscnn_lightning.data import CamVidDataModule, FolderDataModule
-from gscnn_lightning.data.class_file import read_classes
+from gscnn_lightning.data.mask_classes import read_classes
 
 EXPECTED = np.array(made.raw_mask(), np.int64)
 EXPECTED[np.isin(EXPECTED, (7, 8))] = 1

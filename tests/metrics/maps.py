@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import torch
 
-from gscnn_lightning.data.classes import CITYSCAPES_ID_TO_TRAIN_ID
+from gscnn_lightning.classes import CITYSCAPES_ID_TO_TRAIN_ID
 
 
 def blobs(rng, shape, num_classes, ignore_index=None):

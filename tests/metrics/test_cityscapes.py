@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.metrics.maps import perturbed, train_ids
 
-from gscnn_lightning.data.classes import CITYSCAPES, CITYSCAPES_TRAIN_ID_TO_ID
+from gscnn_lightning.classes import CITYSCAPES, CITYSCAPES_TRAIN_ID_TO_ID
 from gscnn_lightning.metrics import CityscapesScores
 from gscnn_lightning.metrics.cityscapes import CATEGORIES
 

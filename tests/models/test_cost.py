@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from gscnn_lightning.commands.main import main as tools
 from gscnn_lightning.models import GSCNN
 from gscnn_lightning.models.cost import cost_table, network_cost
-from gscnn_lightning.tools import main as tools
 
 
 def test_published_network_costs_what_the_reference_says():

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 Calls = dict[str, Callable[[], object]]
 
 
-def data(cityscapes: Path | None = None, camvid: Path | None = None, repeats: int = 7) -> None:
-    """Measure the data pipeline on real frames, on one core, in ratios to decoding the files.
-
-    Examples:
-      gscnn bench data --cityscapes PATH --camvid PATH
+def measure_data(cityscapes: Path | None, camvid: Path | None, repeats: int) -> None:
+    """Print the tables of ``gscnn bench data``.
 
     Args:
-        cityscapes: folder of Cityscapes, default the environment variable CITYSCAPES_DATASET; left out without both.
-        camvid: folder of CamVid, default the environment variable GSCNN_CAMVID_ROOT; left out without both.
+        cityscapes: folder of Cityscapes; by default that of the environment.
+        camvid: folder of CamVid; by default that of the environment.
         repeats: rounds of each measurement.
+
+    Raises:
+        SettingError: there is neither.
     """
     from gscnn_lightning.errors import SettingError
 
@@ -67,8 +67,8 @@ def _boundaries(root: Path, repeats: int) -> None:
     import cv2
     import torch
 
+    from gscnn_lightning.boundaries import disc
     from gscnn_lightning.data import CityscapesDataModule, label_boundaries
-    from gscnn_lightning.data.boundaries import disc
 
     module = CityscapesDataModule(root, crop_size=(720, 720), batch_size=1, num_workers=0)
     module.setup("fit")
@@ -135,7 +135,7 @@ def _loaders(root: Path, repeats: int) -> None:
         decode: DataLoader(decoded, **settings),
         whole: DataLoader(SegmentationDataset(frames), **settings),
         "training crops, frames decoded every time": uncached,
-        "training crops as in configs/camvid.yaml, frames kept": trained,
+        "training crops as in the config camvid, frames kept": trained,
     }
     timings = time_side_by_side({name: partial(_drain, loader) for name, loader in loaders.items()}, repeats)
     title = f"{len(frames)} CamVid samples from 2 loading processes"
@@ -161,7 +161,7 @@ def _compare_workers(root: Path) -> None:
 
 
 def _camvid(root: Path, num_workers: int, **change: Any) -> "SegmentationDataModule":  # noqa: ANN401
-    """CamVid as in configs/camvid.yaml."""
+    """CamVid as in the config of this name."""
     from gscnn_lightning.data import CamVidDataModule
 
     settings: dict[str, Any] = {"crop_size": (184, 240), "scale": (0.5, 1.0), "class_uniform": 0.75, "blur": 0.0}

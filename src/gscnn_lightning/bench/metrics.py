@@ -18,26 +18,15 @@ _CLASSES = 19
 _VOID = 255
 
 
-def metrics(
-    labels: Path | None = None,
-    tolerances: tuple[int, ...] = (2, 5, 9, 12),
-    distance: int = 46,
-    reach: float = 3.0,
-    repeats: int = 3,
-    threads: int = 1,
+def measure_metrics(
+    labels: Path | None, tolerances: tuple[int, ...], distance: int, reach: float, repeats: int, threads: int
 ) -> None:
-    """Time boundary F-score and Boundary IoU of one label map, beside plain SciPy.
-
-    The prediction is the label map itself, displaced by a smooth random field. All formulations must give the same
-    scores, or there is an error instead of a table.
-
-    For example, gscnn bench metrics, or
-    gscnn bench metrics --labels frankfurt_000000_000576_gtFine_labelIds.png --repeats 7
+    """Print the tables of ``gscnn bench metrics``.
 
     Args:
-        labels: official Cityscapes label map (`*_labelIds.png`); by default a drawn street scene of 1024x2048.
+        labels: official Cityscapes label map; by default a drawn street scene of 1024x2048.
         tolerances: tolerances of the boundary F-score in pixels.
-        distance: width of the bands of Boundary IoU in pixels; 46 is 2 % of the diagonal of 1024x2048.
+        distance: width of the bands of Boundary IoU in pixels.
         reach: typical displacement of the prediction in pixels.
         repeats: number of timed rounds.
         threads: threads of torch and OpenCV.

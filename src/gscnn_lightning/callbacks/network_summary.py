@@ -4,6 +4,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelSummary
 from rich import get_console
 
+from gscnn_lightning.data.base import SegmentationDataModule
 from gscnn_lightning.models import GSCNN
 from gscnn_lightning.models.cost import cost_table, network_cost
 
@@ -20,8 +21,9 @@ class NetworkSummary(ModelSummary):
         if not isinstance(network, GSCNN):
             super().on_fit_start(trainer, pl_module)
         elif trainer.is_global_zero:
-            augmentation = getattr(getattr(trainer, "datamodule", None), "augmentation", {})
-            height, width = augmentation.get("crop_size") or (1024, 2048)
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            crop = data.augmentation["crop_size"] if isinstance(data, SegmentationDataModule) else None
+            height, width = crop or (1024, 2048)
             console = get_console()
             console.print(f"{network.backbone.name}, one image of {height}x{width} pixels", soft_wrap=True)
             console.print(cost_table(network_cost(network, (height, width))))

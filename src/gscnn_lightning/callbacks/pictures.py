@@ -1,24 +1,26 @@
 """Pictures of validation images during a run: what the network sees, says and attends to."""
 
-import csv
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from gscnn_lightning.callbacks._run_directory import logged_step, run_directory
-from gscnn_lightning.drawing import SheetRow, contact_sheet
-from gscnn_lightning.picture_files import shrunk, write_pictures
-from gscnn_lightning.reports import folder_name, loosest_boundary_score
+from gscnn_lightning.callbacks._trainer import logged_step, run_folder
+from gscnn_lightning.drawing.files import write_picture
+from gscnn_lightning.drawing.sheets import contact_sheet
+from gscnn_lightning.output import Prediction
+from gscnn_lightning.prediction.predictor import predicted_sample, spread_indices
+from gscnn_lightning.run_folder import RunFolder
+from gscnn_lightning.run_folder.pictures import folder_name, shrunk, write_pictures
+from gscnn_lightning.run_folder.score_files import read_image_scores
+from gscnn_lightning.scores import worst_images
 from gscnn_lightning.tracking import log_pictures
 
 SNAPSHOTS = 10
@@ -30,8 +32,8 @@ class Pictures(pl.Callback):
 
     The images are spread evenly over the validation set, so they are the same ones in every run. Each has a folder
     ``pictures/epoch_NNN/III_NAME`` in the run's directory (NNN counts from 1, III is its place in the set) with the
-    files of `gscnn_lightning.picture_files.write_pictures`. They are made after the first validation of every N epochs,
-    and at the end of ``fit`` with the weights of the best checkpoint, in the folder of its epoch; without a
+    files of `gscnn_lightning.run_folder.pictures.write_pictures`. They are made after the first validation of every N
+    epochs, and at the end of ``fit`` with the weights of the best checkpoint, in the folder of its epoch; without a
     `ModelCheckpoint` that has chosen a best, with the final ones. ``contact_sheet.png`` shows them side by side.
     The images with the lowest boundary F at the largest tolerance, according to ``image_scores.csv`` of `RunRecord`,
     which has to come before this callback, follow as ``pictures/worst/RR_NAME``.
@@ -59,14 +61,14 @@ class Pictures(pl.Callback):
         self.num_images = num_images
         self.every_n_epochs = every_n_epochs
         self.num_worst = num_worst
-        self._directory: Path | None = None
+        self._run: RunFolder | None = None
         self._latest = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Settle the directory while all processes are certainly there."""
-        directory = run_directory(trainer)
+        """Settle the folder while all processes are certainly there."""
+        run = run_folder(trainer)
         has_data = getattr(trainer, "datamodule", None) is not None
-        self._directory = directory if trainer.is_global_zero and has_data else None
+        self._run = run if trainer.is_global_zero and has_data else None
         self._latest = 0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -81,7 +83,7 @@ class Pictures(pl.Callback):
         """Draw with the best weights while the network is still on its device."""
         checkpoint = trainer.checkpoint_callback
         best = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
-        if self._directory is None:
+        if self._run is None:
             return
         if best:
             with _weights_of(pl_module, best):
@@ -99,85 +101,51 @@ class Pictures(pl.Callback):
     def _draw_all(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
         """The fixed images with their contact sheet, and the worst ones."""
         rows = self._draw(trainer, pl_module, epoch)
-        if self._directory is None or not rows:
+        if self._run is None or not rows:
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         sheet = contact_sheet(rows, data.class_names, data.class_colors)
-        cv2.imwrite(str(self._directory / "contact_sheet.png"), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-        # Another fit or validation in the same directory has other worst images.
-        shutil.rmtree(self._directory / "pictures" / "worst", ignore_errors=True)
-        worst = list(enumerate(_worst_images(self._directory / "image_scores.csv", self.num_worst)))
+        write_picture(self._run.contact_sheet, sheet, overwrite=True)
+        # Another fit or validation in the same folder has other worst images.
+        shutil.rmtree(self._run.worst_pictures, ignore_errors=True)
+        worst = worst_images(read_image_scores(self._run))[: self.num_worst]
         if worst:
-            self._write(trainer, pl_module, worst, "worst", digits=2)
+            numbered = [(rank, image.index) for rank, image in enumerate(worst)]
+            self._write(trainer, pl_module, numbered, self._run.worst_pictures, digits=2)
 
-    def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> list[SheetRow]:
+    def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> list[Prediction]:
         """The fixed images."""
-        if self._directory is None:
+        if self._run is None:
             return []
-        length = len(_dataset(trainer))
-        indices = np.unique(np.linspace(0, length - 1, self.num_images).round().astype(int)).tolist() if length else []
-        return self._write(trainer, pl_module, [(i, i) for i in indices], f"epoch_{epoch:03d}", digits=3)
+        indices = spread_indices(len(_dataset(trainer)), self.num_images)
+        folder = self._run.epoch_pictures(epoch)
+        return self._write(trainer, pl_module, [(index, index) for index in indices], folder, digits=3)
 
     def _write(
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         numbered: Sequence[tuple[int, int]],
-        folder: str,
+        folder: Path,
         digits: int,
-    ) -> list[SheetRow]:
+    ) -> list[Prediction]:
         """Predict and write images, given as pairs of the number in their folder's name and their place in the set."""
-        assert self._directory is not None
+        assert self._run is not None
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        dataset, pictures = _dataset(trainer), dict[str, SheetRow]()
+        dataset, pictures = _dataset(trainer), dict[str, Prediction]()
         with _evaluation(pl_module), trainer.precision_plugin.forward_context():
             for number, index in numbered:
-                row = shrunk(predicted_row(pl_module, data, dataset[index]))
+                row = shrunk(predicted_sample(pl_module, data, dataset[index]))
                 name = folder_name(number, row.name, digits)
-                write_pictures(self._directory / "pictures" / folder / name, row, data.class_colors)
+                write_pictures(folder / name, row, data.class_colors)
                 pictures[name] = row
-        key = "worst" if folder == "worst" else "pictures"
+        key = "worst" if folder == self._run.worst_pictures else "pictures"
         log_pictures(trainer.loggers, key, pictures, data.class_names, data.class_colors, logged_step(trainer))
         return list(pictures.values())
 
 
 def _dataset(trainer: pl.Trainer) -> Any:  # noqa: ANN401
     return trainer.datamodule.val_dataloader().dataset  # type: ignore[attr-defined]
-
-
-def predicted_row(task: Any, data: Any, sample: Mapping[str, Any]) -> SheetRow:  # noqa: ANN401
-    """An image with its labels and all that a network says of it.
-
-    Args:
-        task: a `GSCNNTask` in evaluation mode, predicts with its own windows, scales and flips.
-        data: the data module, whose rule makes the true boundary.
-        sample: "image" (3, H, W) uint8, "mask" (H, W) and "name", as a data set has it.
-    """
-    output = task.predict_output(sample["image"][None].to(task.device))
-    boundary_logits, labels = output.boundary_logits, sample["mask"].numpy()
-    return SheetRow(
-        name=str(sample["name"]),
-        photo=sample["image"].permute(1, 2, 0).numpy(),
-        labels=labels,
-        preds=output.seg_logits[0].argmax(0).cpu().numpy(),
-        boundary=data.boundaries(labels),
-        boundary_prob=None if boundary_logits is None else boundary_logits[0, 0].float().sigmoid().cpu().numpy(),
-        gates=tuple(gate[0, 0].float().cpu().numpy() for gate in output.gates),
-    )
-
-
-def _worst_images(image_scores: Path, number: int) -> list[int]:
-    """Places in the set of the images with the lowest boundary F at the largest tolerance, worst first."""
-    if not image_scores.exists():
-        return []
-    with image_scores.open(newline="") as file:
-        reader = csv.DictReader(file)
-        key = loosest_boundary_score(reader.fieldnames or ())
-        if key is None:
-            return []
-        # An image without any boundary has no score.
-        scored = [(float(row[key]), int(row["index"])) for row in reader if row[key]]
-    return [index for _, index in sorted(scored)[:number]]
 
 
 def _epoch_of(checkpoint: str | Path | None) -> int:

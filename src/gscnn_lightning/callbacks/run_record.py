@@ -1,68 +1,135 @@
-"""The record of a run as plain files: what it was made with, and the scores behind its means."""
+"""The record of a run as plain files: what it was made with, what it scored."""
 
-import json
-from pathlib import Path
+import time
+from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from gscnn_lightning.callbacks._best_epoch import is_best_epoch
-from gscnn_lightning.callbacks._run_directory import logged_step, run_directory
-from gscnn_lightning.environment import environment
-from gscnn_lightning.evaluation import Scores
-from gscnn_lightning.reports import plot_confusion, write_confusion, write_image_scores
+from gscnn_lightning.callbacks._trainer import is_better, logged_step, monitored_value, run_folder
+from gscnn_lightning.drawing.plots import plot_confusion, plot_distance_curves
+from gscnn_lightning.run_folder import RunFolder
+from gscnn_lightning.run_folder.environment import environment
+from gscnn_lightning.run_folder.score_files import (
+    write_confusion,
+    write_image_scores,
+    write_json,
+    write_scores,
+    write_table,
+)
+from gscnn_lightning.scores import Scores
 from gscnn_lightning.tracking import announce, log_record, log_scores, wandb_run_id
 
 
 class RunRecord(pl.Callback):
-    """Writes what a run was made with and what it scored, image by image and class by class, into its directory.
+    """Writes what a run was made with and what it scored into its folder.
 
     At the start of ``fit``, ``validate`` and ``test``: ``environment.json`` (versions, hardware, command, code) and
     ``classes.json`` (names and colours of the classes). From the best epoch, the one that ``ModelCheckpoint`` keeps, or
     from the evaluation: ``image_scores.csv`` (boundary F and mIoU of every image), ``confusion_matrix.csv`` (pixels,
-    rows are true classes) and ``confusion_matrix.png``. W&B and TensorBoard, where a run has them, get the scores per
-    class and W&B the environment and the confusion matrix, too. The id of the W&B run is kept in checkpoints.
+    rows are true classes) and ``confusion_matrix.png``. After an evaluation, and when a training has ended and all
+    other files are there: ``scores_val.json`` or ``scores_test.json``; after a test also ``scores_test.csv`` and
+    ``distance_curve.png``. W&B and TensorBoard, where a run has them, get the scores per class and W&B the environment
+    and the confusion matrix, too. The id of the W&B run is kept in checkpoints.
 
-    Reads ``stage_scores`` of the task, {"val": `gscnn_lightning.evaluation.Scores`, "test": ...}, and ``class_names``
+    Reads ``stage_scores`` of the task, {"val": `gscnn_lightning.scores.Scores`, "test": ...}, and ``class_names``
     and ``class_colors`` of the data module, or of the task where there is none.
+
+    Attributes:
+        latest: scores of the latest evaluation of this epoch; None before it.
+        best: scores of the best epoch so far, which is the last validated one if nothing is monitored.
+        is_monitored: whether a score chose the best epoch.
     """
 
     def __init__(self) -> None:
-        self._directory: Path | None = None
+        self.latest: Scores | None = None
+        self.best: Scores | None = None
+        self._monitored: float | None = None
+        self._run: RunFolder | None = None
+        self._fit_start = self._earlier_seconds = 0.0
+        self._fit_running = False
+
+    @property
+    def is_monitored(self) -> bool:
+        """Whether a score chose the best epoch."""
+        return self._monitored is not None
+
+    @property
+    def training_seconds(self) -> float:
+        """Time of the training so far, with validations and what came before it was resumed."""
+        return self._earlier_seconds + (time.monotonic() - self._fit_start if self._fit_running else 0.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best scores and time so far, so that a resumed run sums up all of it."""
+        # Plain data, which loads with weights_only; files have the images and confusions.
+        best = None if self.best is None else asdict(replace(self.best, confusion=None, images=[]))
+        return {"best": best, "monitored": self._monitored, "seconds": self.training_seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up ``state_dict``."""
+        self.best = None if state_dict["best"] is None else Scores(**state_dict["best"])
+        self._monitored, self._earlier_seconds = state_dict["monitored"], state_dict["seconds"]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Settle the directory while all processes are certainly there; write what is known at the start."""
-        self._directory = run_directory(trainer)
-        if stage not in ("fit", "validate", "test") or self._directory is None or not trainer.is_global_zero:
+        """Settle the folder while all processes are certainly there; write what is known at the start."""
+        self._run = run_folder(trainer)
+        if stage == "fit":
+            self.best, self._monitored, self._earlier_seconds = None, None, 0.0
+        if stage not in ("fit", "validate", "test") or self._run is None or not trainer.is_global_zero:
             return
-        self._directory.mkdir(parents=True, exist_ok=True)
-        record = {**environment(), "precision": str(trainer.precision), "devices": trainer.world_size}
-        _write_json(self._directory / "environment.json", record)
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        gpus = [torch.cuda.get_device_name(index) for index in range(count)]
+        record = {**environment(gpus), "precision": str(trainer.precision), "devices": trainer.world_size}
+        write_json(self._run.environment, record)
         classes = _classes(trainer, pl_module)
         colors = [list(color) for color in classes.class_colors]
-        _write_json(self._directory / "classes.json", {"names": list(classes.class_names), "colors": colors})
+        write_json(self._run.classes, {"names": list(classes.class_names), "colors": colors})
         log_record(trainer.loggers, "environment", record)
         announce(trainer.loggers)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        checkpoint = trainer.checkpoint_callback
+        if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_score is None:
+            self.best = self._monitored = None  # resumed in a new folder, ModelCheckpoint starts its choice afresh
+        self._fit_start, self._fit_running, self.latest = time.monotonic(), True, None
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the scores of the epoch before."""
+        self.latest = None
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the scores of a new best epoch, or of ``validate``."""
-        if not trainer.sanity_checking and (trainer.state.fn == TrainerFn.VALIDATING or is_best_epoch(trainer)):
-            self._record(trainer, pl_module, "val")
+        """Write the scores of ``validate``, or of a new best epoch."""
+        scores = self._scores(trainer, pl_module, "val")
+        if trainer.sanity_checking or scores is None:
+            return
+        self.latest = scores
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._write_details(trainer, scores, "val")
+            self._write_scores(trainer, scores, "val")
+        elif self.best is None or is_better(trainer, monitored_value(trainer), self._monitored):
+            self.best, self._monitored = scores, monitored_value(trainer)
+            self._write_details(trainer, scores, "val")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the scores of ``test``."""
-        self._record(trainer, pl_module, "test")
+        self.latest = self._scores(trainer, pl_module, "test")
+        if self.latest is not None:
+            self._write_details(trainer, self.latest, "test")
+            self._write_scores(trainer, self.latest, "test")
 
-    def _record(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        scores = getattr(pl_module, "stage_scores", {}).get(stage)
-        if scores is None or self._directory is None or not trainer.is_global_zero:
-            return
-        names = list(_classes(trainer, pl_module).class_names)
-        _write_scores(self._directory, scores, names)
-        classes = {name: values.tolist() for name, values in scores.classes.items()}
-        log_scores(trainer.loggers, stage, names, classes, scores.confusion.numpy(), logged_step(trainer))
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock."""
+        self._earlier_seconds, self._fit_running = self.training_seconds, False
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the scores of the best epoch, after all other callbacks have written their files."""
+        if self.best is not None:
+            self.best.training_seconds = self._earlier_seconds
+            self._write_scores(trainer, self.best, "val")
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -72,18 +139,33 @@ class RunRecord(pl.Callback):
         if run_id is not None:
             checkpoint["wandb_run_id"] = run_id
 
+    def _scores(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> Scores | None:
+        scores = getattr(pl_module, "stage_scores", {}).get(stage)
+        if scores is None:
+            return None
+        epoch = trainer.current_epoch + 1 if trainer.state.fn == TrainerFn.FITTING else None
+        return replace(scores, class_names=tuple(_classes(trainer, pl_module).class_names), epoch=epoch)
+
+    def _write_details(self, trainer: pl.Trainer, scores: Scores, stage: str) -> None:
+        """Scores of images and of pairs of classes."""
+        if self._run is None or scores.confusion is None or not trainer.is_global_zero:
+            return
+        write_image_scores(self._run, scores.images)
+        write_confusion(self._run, scores.confusion, scores.class_names)
+        plot_confusion(scores.confusion, scores.class_names, self._run.confusion_picture)
+        log_scores(trainer.loggers, stage, scores, logged_step(trainer))
+
+    def _write_scores(self, trainer: pl.Trainer, scores: Scores, stage: str) -> None:
+        if self._run is None or not trainer.is_global_zero:
+            return
+        write_scores(self._run, stage, scores)
+        if stage == "test":
+            rows = {name: scores.of_class(name) for name in scores.class_names}
+            write_table(self._run.class_table(stage), rows, first="class")
+            if scores.crops:
+                plot_distance_curves({"": scores.crops}, self._run.distance_curve)
+
 
 def _classes(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any:  # noqa: ANN401
     """What has the names and colours of the classes: the data module, or the task where there is none."""
     return getattr(trainer, "datamodule", None) or pl_module
-
-
-def _write_scores(directory: Path, scores: Scores, class_names: list[str]) -> None:
-    write_image_scores(directory / "image_scores.csv", scores.images)
-    counts = scores.confusion.numpy().astype(np.int64)
-    write_confusion(directory / "confusion_matrix.csv", counts, class_names)
-    plot_confusion(directory / "confusion_matrix.png", counts, class_names)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -1,15 +1,12 @@
 """A run in words: one line per epoch, and a table of scores at the end."""
 
-import json
 import math
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 from rich import box, get_console
@@ -17,86 +14,51 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
-from tqdm import tqdm  # type: ignore[import-untyped]
 
-from gscnn_lightning.callbacks._best_epoch import is_better, monitor_name
-from gscnn_lightning.callbacks._run_directory import run_directory
-from gscnn_lightning.reports import plot_distance_curves, score_headings, write_table
-
-Scores = dict[str, Any]
-"""Plain data, so that checkpoints stay loadable with ``weights_only=True``: "epoch" (from 0, None outside of fit),
-"monitored" (the value that chooses the best checkpoint, or None), "means" {score: value}, "classes" {score: list of
-values, NaN if absent}, "categories" {category: {score: value}} and "crops" {crop factor: mean IoU}."""
-
-_FILES = (
-    ("configuration", "config.yaml"),
-    ("metrics", "metrics.csv"),
-    ("learning curves", "learning_curves.png"),
-    ("contact sheet", "contact_sheet.png"),
-    ("pictures", "pictures"),
-    ("image scores", "image_scores.csv"),
-    ("confusion", "confusion_matrix.png"),
-    ("distance curve", "distance_curve.png"),
-)
-
-_MEANS = {
-    "accuracy": "pixel accuracy",
-    "mean_accuracy": "class accuracy",
-    "fwiou": "frequency-weighted IoU",
-    "category_miou": "category IoU",
-    "category_miiou": "category iIoU",
-    "boundary_ods": "boundary map, best F",
-}
+from gscnn_lightning.callbacks._trainer import monitor_name, run_folder
+from gscnn_lightning.callbacks.run_record import RunRecord
+from gscnn_lightning.errors import SettingError
+from gscnn_lightning.run_folder import RunFolder
+from gscnn_lightning.score_names import MEAN_NAMES, MIOU, is_boundary_score, mean_name, score_headings, tolerance_text
+from gscnn_lightning.scores import Scores
 
 
 class RunSummary(pl.Callback):
     """Prints a line per training epoch, and a table of class scores at the end of ``fit``, ``validate`` and ``test``.
 
     The table after ``fit`` shows the epoch of the best checkpoint (the one ``ModelCheckpoint`` monitors), or the last
-    validated one if nothing is monitored. The same numbers are saved as ``scores_val.json`` or ``scores_test.json``
-    in the run's directory; those of a test also as ``scores_test.csv``, with ``distance_curve.png`` beside them.
+    validated one if nothing is monitored. Below it are the files that the run has left.
 
-    Reads ``class_scores`` of the task, ``{"val": {"iou": (K,), "boundary_f1_3px": (K,), ...}, "test": ...}`` with
-    values in [0, 1] and NaN for absent classes; their means from the logged ``val/miou``, ``val/boundary_f1_3px``, ...;
-    what else ``stage_scores`` of the task has, ``{"test": Scores}``; and ``class_names`` of the data module. Scores are
-    printed in percent, saved in [0, 1].
+    Prints what `RunRecord` keeps, which has to be there before it. Scores are in percent.
+
+    Raises:
+        SettingError: the trainer has no `RunRecord`.
     """
 
     def __init__(self) -> None:
-        self._best: Scores | None = None
-        self._latest: Scores | None = None
-        self._directory: Path | None = None
-        self._fit_start = self._epoch_start = self._validation_start = 0.0
+        self._record = RunRecord()
+        self._run: RunFolder | None = None
+        self._fit_start = self._epoch_start = self._validation_start = self._validation_seconds = 0.0
         self._epochs_done = self._images = 0
-        self._validation_seconds = self._earlier_seconds = 0.0
-        self._fit_running = False
-
-    def state_dict(self) -> dict[str, Any]:
-        """Best scores and time so far, so that a resumed run sums up all of it."""
-        return {"best": self._best, "seconds": self._seconds() if self._fit_running else self._earlier_seconds}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up ``state_dict``."""
-        self._best, self._earlier_seconds = state_dict["best"], state_dict["seconds"]
+        self._loss_sum: Tensor | float = 0.0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Settle the directory while all processes are certainly there."""
-        self._directory = run_directory(trainer)
-        if stage == "fit":
-            self._best, self._earlier_seconds = None, 0.0
+        """Settle the folder while all processes are certainly there."""
+        self._run = run_folder(trainer)
+        records = [callback for callback in trainer.callbacks if isinstance(callback, RunRecord)]  # type: ignore[attr-defined]
+        if not records:
+            raise SettingError("RunSummary prints what RunRecord keeps: put a RunRecord before it")
+        self._record = records[0]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
-        checkpoint = trainer.checkpoint_callback
-        if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_score is None:
-            self._best = None  # resumed in a new folder, ModelCheckpoint starts its choice afresh
-        self._fit_start, self._epochs_done, self._fit_running = time.monotonic(), 0, True
+        """Start the clocks."""
+        self._fit_start, self._epochs_done = time.monotonic(), 0
+        # A training that goes on within an epoch does not start it once more.
+        self._start_epoch()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting images."""
-        self._epoch_start, self._images, self._validation_seconds = time.monotonic(), 0, 0.0
-        self._loss_sum: Tensor | float = 0.0
-        self._latest = None
+        self._start_epoch()
 
     def on_train_batch_end(
         self,
@@ -118,37 +80,31 @@ class RunSummary(pl.Callback):
         self._validation_start = time.monotonic()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the scores if they are the best so far; sum up if this was ``validate``."""
-        if trainer.sanity_checking:
-            return
+        """Sum up if this was ``validate``."""
         self._validation_seconds += time.monotonic() - self._validation_start
-        self._latest = _collect(trainer, pl_module, "val")
         if trainer.state.fn == TrainerFn.VALIDATING:
-            self._sum_up(trainer, self._latest, "val", "Validation")
-        elif self._best is None or is_better(trainer, self._latest["monitored"], self._best["monitored"]):
-            self._best = self._latest
+            self._sum_up(trainer, self._record.latest, "val", "Validation")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Sum up."""
-        self._sum_up(trainer, _collect(trainer, pl_module, "test"), "test", "Test")
+        self._sum_up(trainer, self._record.latest, "test", "Test")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the epoch's line; validation, if any, is over and epoch means of the losses are there."""
         self._epochs_done += 1
         if trainer.is_global_zero:
-            _show(Text(self._epoch_line(trainer), no_wrap=True), soft_wrap=True)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock."""
-        self._earlier_seconds, self._fit_running = self._seconds(), False
+            _show(trainer, Text(self._epoch_line(trainer), no_wrap=True), soft_wrap=True)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Sum up, after all other callbacks have written their files."""
-        if self._best is not None:
-            self._sum_up(trainer, self._best, "val", _fit_title(trainer, self._best))
+        best = self._record.best
+        if best is not None:
+            which = f"Best epoch by {monitor_name(trainer)}" if self._record.is_monitored else "Last validated epoch"
+            self._sum_up(trainer, best, "val", f"{which}: {best.epoch} of {trainer.current_epoch}")
 
-    def _seconds(self) -> float:
-        return self._earlier_seconds + time.monotonic() - self._fit_start
+    def _start_epoch(self) -> None:
+        self._epoch_start, self._images, self._validation_seconds = time.monotonic(), 0, 0.0
+        self._loss_sum = 0.0
 
     def _epoch_line(self, trainer: pl.Trainer) -> str:
         now = time.monotonic()
@@ -158,121 +114,54 @@ class RunSummary(pl.Callback):
         parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}" if counted else f"epoch {epoch}"]
         # The mean over the epoch; of several processes the first one's.
         parts.append(f"loss {float(self._loss_sum) / max(self._images, 1):.3f}")
-        parts += _mean_scores(self._latest["means"]) if self._latest is not None else []
+        parts += _mean_scores(self._record.latest.means) if self._record.latest is not None else []
         speed = self._images / max(now - self._epoch_start - self._validation_seconds, 1e-9)
         parts.append(f"{speed:.{1 if speed < 100 else 0}f} img/s")
         remaining = elapsed / self._epochs_done * (epochs - epoch) if counted and epochs is not None else None
         parts.append(_clock(elapsed) + (f" of {_clock(elapsed + remaining)}" if remaining is not None else ""))
         return "  ".join(parts)
 
-    def _sum_up(self, trainer: pl.Trainer, scores: Scores, stage: str, title: str) -> None:
-        if not trainer.is_global_zero:
+    def _sum_up(self, trainer: pl.Trainer, scores: Scores | None, stage: str, title: str) -> None:
+        if scores is None or not trainer.is_global_zero:
             return
-        names = _class_names(trainer, scores)
-        record, facts = _plain_record(scores, names, stage), []
-        if trainer.state.fn == TrainerFn.FITTING:
-            record["training_seconds"] = round(self._earlier_seconds, 3)
-            facts.append(("training time", _clock(self._earlier_seconds)))
-        if self._directory is not None:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            path = self._directory / f"scores_{stage}.json"
-            path.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
-            if stage == "test":
-                write_table(path.with_suffix(".csv"), record["classes"], first="class")
-                if scores.get("crops"):
-                    plot_distance_curves({"": scores["crops"]}, self._directory / "distance_curve.png")
-        facts += [(label, str(file)) for label, file in _files(trainer, self._directory, stage)]
-        _show(_score_table(scores, names, title))
-        if stage == "test":
-            facts = [*_other_scores(scores), *facts]
+        facts = _other_scores(scores) if stage == "test" else []
+        if scores.training_seconds is not None:
+            facts.append(("training time", _clock(scores.training_seconds)))
+        facts += [(label, str(path)) for label, path in _files(trainer, self._run, stage)]
+        _show(trainer, _score_table(scores, title))
         width = max(16, 1 + max((len(label) for label, _ in facts), default=0))
-        _show(Text("\n".join(f"{label:<{width}}{fact}" for label, fact in facts)), soft_wrap=True)
+        _show(trainer, Text("\n".join(f"{label:<{width}}{fact}" for label, fact in facts)), soft_wrap=True)
 
 
-def _collect(trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> Scores:
-    """Scores of the evaluation that has just ended, as plain data."""
-    per_class = getattr(pl_module, "class_scores", {}).get(stage, {})
-    logged = trainer.callback_metrics
-    whole = getattr(pl_module, "stage_scores", {}).get(stage)
-    names = [*("miou" if name == "iou" else name for name in per_class), *(whole.means if whole else ())]
-    monitor = monitor_name(trainer)
-    return {
-        "epoch": trainer.current_epoch if trainer.state.fn == TrainerFn.FITTING else None,
-        "monitored": float(logged[monitor]) if monitor in logged else None,
-        "means": {name: float(logged[f"{stage}/{name}"]) for name in names if f"{stage}/{name}" in logged},
-        "classes": {name: [float(value) for value in values] for name, values in per_class.items()},
-        "categories": _floats(whole.categories) if whole else {},
-        "crops": _floats(whole.crops) if whole else {},
-    }
-
-
-def _floats(values: Any) -> Any:  # noqa: ANN401
-    """Nested mappings of one-element tensors as plain numbers."""
-    return {key: _floats(value) for key, value in values.items()} if isinstance(values, Mapping) else float(values)
-
-
-def _class_names(trainer: pl.Trainer, scores: Scores) -> Sequence[str]:
-    count = max((len(values) for values in scores["classes"].values()), default=0)
-    return getattr(getattr(trainer, "datamodule", None), "class_names", None) or [f"class {i}" for i in range(count)]
-
-
-def _fit_title(trainer: pl.Trainer, best: Scores) -> str:
-    which = "Best epoch" if best["monitored"] is not None else "Last validated epoch"
-    monitored = f" by {monitor_name(trainer)}" if best["monitored"] is not None else ""
-    return f"{which}{monitored}: {best['epoch'] + 1} of {trainer.current_epoch}"
-
-
-def _score_table(scores: Scores, names: Sequence[str], title: str) -> Table:
+def _score_table(scores: Scores, title: str) -> Table:
     """Classes down, scores across, means in the footer; in percent."""
     table = Table(
         title=title, title_justify="left", title_style="bold", box=box.HORIZONTALS, show_footer=True, pad_edge=False
     )
-    means = {"iou" if name == "miou" else name: value for name, value in scores["means"].items()}
     table.add_column("class", "mean", footer_style="bold", overflow="ellipsis", no_wrap=True, max_width=28)
-    for key, heading in zip(scores["classes"], score_headings(list(scores["classes"])), strict=True):
-        footer = _percent(means.get(key, math.nan))
+    for key, heading in zip(scores.classes, score_headings(list(scores.classes)), strict=True):
+        footer = _percent(scores.means.get(mean_name(key), math.nan))
         table.add_column(heading, footer, justify="right", footer_style="bold", min_width=6)
-    for index, name in enumerate(names):
-        table.add_row(str(name), *(_percent(values[index]) for values in scores["classes"].values()))
+    for name in scores.class_names:
+        table.add_row(Text(name), *map(_percent, scores.of_class(name).values()))
     return table
-
-
-def _plain_record(scores: Scores, names: Sequence[str], stage: str) -> dict[str, Any]:
-    """What is saved as JSON, which knows no NaN: null stands for an absent class."""
-
-    def finite(value: float) -> float | None:
-        return value if math.isfinite(value) else None
-
-    return {
-        "stage": stage,
-        "epoch": scores["epoch"],
-        "means": {name: finite(value) for name, value in scores["means"].items()},
-        "classes": {
-            str(name): {key: finite(values[index]) for key, values in scores["classes"].items()}
-            for index, name in enumerate(names)
-        },
-        **{
-            part: json.loads(json.dumps(scores[part]), parse_constant=lambda _: None)
-            for part in ("categories", "crops")
-            if scores.get(part)
-        },
-    }
 
 
 def _other_scores(scores: Scores) -> list[tuple[str, str]]:
     """What a test measures beside the table, as lines of label and value."""
-    facts = [(label, _percent(scores["means"][key])) for key, label in _MEANS.items() if key in scores["means"]]
-    if scores["crops"]:
-        facts.append((f"mIoU at crop {'/'.join(scores['crops'])}", "/".join(map(_percent, scores["crops"].values()))))
+    in_table = {mean_name(name) for name in scores.classes}
+    others = [name for name in MEAN_NAMES if name in scores.means and name not in in_table]
+    facts = [(MEAN_NAMES[name], _percent(scores.means[name])) for name in others]
+    if scores.crops:
+        facts.append((f"mIoU at crop {'/'.join(scores.crops)}", "/".join(map(_percent, scores.crops.values()))))
     return facts
 
 
-def _files(trainer: pl.Trainer, directory: Path | None, stage: str) -> list[tuple[str, Path]]:
+def _files(trainer: pl.Trainer, run: RunFolder | None, stage: str) -> list[tuple[str, Path]]:
     """Labels and paths of the run's files that exist."""
     found: list[tuple[str, Path]] = []
-    if directory is not None:
-        found += [(label, directory / name) for label, name in _FILES]
-        found += [("scores", directory / f"scores_{stage}.{suffix}") for suffix in ("json", "csv")]
+    if run is not None:
+        found += [*run.present(), ("scores", run.scores(stage)), ("scores", run.class_table(stage))]
     for checkpoint in trainer.checkpoint_callbacks if trainer.state.fn == TrainerFn.FITTING else ():
         if isinstance(checkpoint, ModelCheckpoint):
             own = "best checkpoint" if checkpoint.monitor else "last checkpoint"
@@ -287,21 +176,25 @@ def _relative(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def _show(renderable: RenderableType, soft_wrap: bool = False) -> None:
-    """Print above any progress bar: rich's bar shares this console, tqdm's bars are lifted meanwhile."""
-    with tqdm.external_write_mode(file=sys.stdout):
-        get_console().print(renderable, soft_wrap=soft_wrap, highlight=False)
+def _show(trainer: pl.Trainer, what: RenderableType, soft_wrap: bool = False) -> None:
+    """Print above any progress bar: rich's shares this console, others have a way of their own to print."""
+    console, bar = get_console(), trainer.progress_bar_callback
+    if bar is None or isinstance(bar, RichProgressBar):
+        console.print(what, soft_wrap=soft_wrap, highlight=False)
+        return
+    with console.capture() as captured:
+        console.print(what, soft_wrap=soft_wrap, highlight=False)
+    bar.print(captured.get().removesuffix("\n"))
 
 
 def _percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.1f}"
 
 
-def _mean_scores(means: dict[str, float]) -> list[str]:
+def _mean_scores(means: Mapping[str, float]) -> list[str]:
     """Such as mIoU 52.1, F 1/3 px 32.1/53.2."""
-    prefix = "boundary_f1_"
-    parts = [f"mIoU {_percent(means['miou'])}"] if "miou" in means else []
-    fscores = {name.removeprefix(prefix).removesuffix("px"): v for name, v in means.items() if name.startswith(prefix)}
+    parts = [f"{score_headings([MIOU])[0]} {_percent(means[MIOU])}"] if MIOU in means else []
+    fscores = {tolerance_text(name): value for name, value in means.items() if is_boundary_score(name)}
     if fscores:
         parts.append(f"F {'/'.join(fscores)} px {'/'.join(map(_percent, fscores.values()))}")
     return parts

@@ -1,12 +1,13 @@
 """Data modules for street scenes and the boundary maps made from their labels."""
 
-from gscnn_lightning.data.base import SegmentationDataModule, SegmentationDataset, Source
-from gscnn_lightning.data.boundaries import label_boundaries
+from gscnn_lightning.boundaries import label_boundaries
+from gscnn_lightning.classes import CAMVID, CITYSCAPES, IGNORE_INDEX, ClassTable
+from gscnn_lightning.data.base import SegmentationDataModule, SegmentationDataset
 from gscnn_lightning.data.camvid import CamVidDataModule
 from gscnn_lightning.data.cityscapes import CityscapesDataModule
-from gscnn_lightning.data.classes import CAMVID, CITYSCAPES, IGNORE_INDEX, ClassTable
 from gscnn_lightning.data.folder import FolderDataModule
-from gscnn_lightning.data.scenes_module import ScenesDataModule
+from gscnn_lightning.data.scenes import ScenesDataModule
+from gscnn_lightning.data.source import Source
 
 __all__ = [
     "CAMVID",

@@ -14,35 +14,17 @@ from pytorch_lightning.trainer.states import TrainerFn, TrainerStatus
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from gscnn_lightning.data.boundaries import Labels, label_boundaries
+from gscnn_lightning.boundaries import Labels, label_boundaries
+from gscnn_lightning.classes import IGNORE_INDEX, ClassTable
 from gscnn_lightning.data.class_tiles import ClassTiles, Target, class_tiles
-from gscnn_lightning.data.classes import IGNORE_INDEX, ClassTable
 from gscnn_lightning.data.kept_frames import KeptFrames, can_keep
 from gscnn_lightning.data.samplers import EvalSampler, TrainSampler
+from gscnn_lightning.data.source import Source
 from gscnn_lightning.errors import DataError, SettingError
 
 Split = Literal["train", "val", "test", "predict"]
 Sample = dict[str, Any]
 Bytes = npt.NDArray[np.uint8]
-
-
-class Source(Protocol):
-    """Where the frames of one split come from.
-
-    Optional methods add to it: `check()` raises if the data cannot be used, `load_instances(index)` gives an instance
-    map, `load_labels(index)` and `fingerprint()` serve class-uniform sampling, as `FileSource` shows.
-    """
-
-    def __len__(self) -> int: ...
-
-    def load(self, index: int) -> tuple[Bytes, Bytes | None]:
-        """RGB image (H, W, 3) and train ids (H, W) with 255 for void, or None if unlabelled; both uint8.
-
-        Always the same for an index: what is drawn at random belongs into the transform, as frames may be kept.
-        """
-
-    def name(self, index: int) -> str:
-        """Unique relative name without suffix; may contain slashes."""
 
 
 class Transform(Protocol):
@@ -99,16 +81,12 @@ class SegmentationDataset(Dataset[Sample]):
             self.transform.set_random_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
             augmented = self.transform(image=image, mask=mask, target=target)
             image, mask = augmented["image"], augmented["mask"]
-        elif (instances := self._instances(index)) is not None:
+        elif (instances := self.source.load_instances(index)) is not None:
             sample["instances"] = torch.from_numpy(instances)
         sample["image"] = planes(image)
         if mask is not None:
             sample["mask"] = torch.from_numpy(np.array(mask, order="C"))  # a copy: frames that are kept are read-only
         return sample
-
-    def _instances(self, index: int) -> npt.NDArray[np.int32] | None:
-        load = getattr(self.source, "load_instances", None)
-        return None if load is None else load(index)
 
 
 class ResumableLoader(DataLoader[Sample]):
@@ -329,9 +307,12 @@ class SegmentationDataModule(pl.LightningDataModule):
     def _checked_source(self, split: Split) -> Source:
         if split not in self._sources:
             source = self.source(split)
-            check = getattr(source, "check", None)
-            if check is not None:
-                check()
+            if not isinstance(source, Source):
+                raise SettingError(
+                    f"{type(self).__name__}.source gives a {type(source).__name__}: derive it from "
+                    "gscnn_lightning.data.Source"
+                )
+            source.check()
             if not len(source):
                 raise DataError(f"the {split} split of {type(self).__name__} is empty: check its path and settings")
             self._sources[split] = source
@@ -341,12 +322,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Index of the classes of the training split, None unless it is sampled."""
         if self.class_uniform_over != "data" or self.class_uniform == 0:
             return None
-        source: Any = self._checked_source("train")
-        if not hasattr(source, "fingerprint"):
-            raise SettingError(
-                f"class_uniform_over='data' needs label files to index, and {type(self).__name__} has none: use 'frame'"
-            )
-        return class_tiles(source, progress=self._process()[0] == 0)
+        return class_tiles(self._checked_source("train"), with_bar=self._process()[0] == 0)
 
     def _progress(self) -> int:
         """Samples that this process already had of the epoch that the trainer is about to begin or to resume."""

@@ -5,8 +5,8 @@ from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_info
 
+from gscnn_lightning.classes import CAMVID, IGNORE_INDEX
 from gscnn_lightning.data.base import SegmentationDataModule, Split
-from gscnn_lightning.data.classes import CAMVID, IGNORE_INDEX
 from gscnn_lightning.data.files import FileSource, data_root, find_files, label_table, pair_files
 from gscnn_lightning.errors import DataError
 

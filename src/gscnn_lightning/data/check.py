@@ -10,10 +10,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rich.table import Table
+from rich.text import Text
 
-from gscnn_lightning.data.base import SegmentationDataModule, Source, Split
-from gscnn_lightning.data.classes import IGNORE_INDEX
+from gscnn_lightning.classes import IGNORE_INDEX
+from gscnn_lightning.data.base import SegmentationDataModule, Split
+from gscnn_lightning.data.source import Source
 from gscnn_lightning.errors import DataError
+from gscnn_lightning.terminal import new_table
 
 Size = tuple[int, int]
 Counts = npt.NDArray[np.int64]
@@ -84,9 +88,7 @@ def check_data(
             report.problems.append(str(error))
             reports.append(report)
             continue
-        # The test split has instance maps beside what the validation split has.
-        files = [f"{frame.image} {frame.labels}" for frame in getattr(source, "frames", ())]
-        frames = files or [source.name(index) for index in range(len(source))]
+        frames = [source.identity(index) for index in range(len(source))]
         if frames not in sources:
             sources.append(frames)
             _read(source, report, progress)
@@ -96,7 +98,7 @@ def check_data(
 
 
 def _read(source: Source, report: SplitReport, progress: Callable[[Split, int, int], object]) -> None:
-    report.problems += getattr(source, "problems", ())
+    report.problems += source.problems
     if not len(source) and not report.problems:
         report.problems.append(f"the {report.split} split is empty: check its path and settings")
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -106,11 +108,10 @@ def _read(source: Source, report: SplitReport, progress: Callable[[Split, int, i
             progress(report.split, done, len(source))
 
 
-def _read_frame(source: Any, index: int, num_classes: int) -> _Frame:  # noqa: ANN401
+def _read_frame(source: Source, index: int, num_classes: int) -> _Frame:
     name = source.name(index)
     try:
-        if hasattr(source, "check_frame"):
-            source.check_frame(index)
+        source.check_frame(index)
         image, mask = source.load(index)
     except DataError as error:
         return _Frame(name, (0, 0), b"", None, str(error))
@@ -150,3 +151,60 @@ def _report_duplicates(reports: Sequence[SplitReport]) -> None:
                 report.problems.append(f"{report.split} {name} is the same picture as {other}: remove one of them")
         for digest, name in report.names.items():
             seen[digest].append(f"{report.split} {name}")
+
+
+def training_samples(
+    data: SegmentationDataModule, count: int, epoch: int = 0
+) -> list[tuple[str, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]:
+    """The samples that a training starts with.
+
+    Args:
+        data: the data module.
+        count: number of samples.
+        epoch: number of the epoch to begin with.
+
+    Returns:
+        Name, photo (H, W, 3) uint8 RGB and train ids (H, W) of each.
+    """
+    loader = data.train_dataloader()
+    sampler: Any = loader.sampler
+    keys: list[Any] = []
+    while len(keys) < count:  # an epoch may have fewer samples
+        sampler.set_epoch(epoch)
+        keys += sampler
+        epoch += 1
+    samples = [loader.dataset[key] for key in keys[:count]]
+    return [(s["name"], s["image"].permute(1, 2, 0).numpy(), s["mask"].numpy()) for s in samples]
+
+
+def frames_table(reports: Sequence[SplitReport]) -> Table:
+    """Frames, sizes and problems of each split."""
+    table = new_table("frames")
+    table.add_column("split")
+    for heading in ("read", "unlabelled", "all void", "problems"):
+        table.add_column(heading, justify="right")
+    table.add_column("width x height")
+    for report in reports:
+        sizes = [f"{w}x{h}" + (f" ({n})" if len(report.sizes) > 1 else "") for (h, w), n in report.sizes.most_common(4)]
+        more = f" and {len(report.sizes) - 4} more" if len(report.sizes) > 4 else ""
+        counts = (report.frames, report.unlabelled, report.void, len(report.problems))
+        table.add_row(report.split, *map(str, counts), ", ".join(sizes) + more)
+    return table
+
+
+def classes_table(reports: Sequence[SplitReport], names: Sequence[str]) -> Table:
+    """Share of the labelled pixels, and number of label maps, of each class and split."""
+    labelled = [report for report in reports if report.pixels.any()]
+    table = new_table("classes: % of labelled pixels (void: of all), label maps")
+    table.add_column("class")
+    for report in labelled:
+        table.add_column(f"{report.split} %", justify="right")
+        table.add_column("maps", justify="right")
+    for index, name in enumerate((*names, "void")):
+        cells = []
+        for report in labelled:
+            total = report.pixels.sum() if name == "void" else report.pixels[:-1].sum()
+            cells += [f"{100 * report.pixels[index] / max(total, 1):.2f}", str(report.images[index])]
+        absent = any(report.split == "train" and not report.images[index] for report in labelled)
+        table.add_row(Text(name), *cells, style="yellow" if absent and index < len(names) else None)
+    return table

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pytorch_lightning.utilities import rank_zero_info
 
+from gscnn_lightning.classes import CITYSCAPES, CITYSCAPES_ID_TO_TRAIN_ID, IGNORE_INDEX
 from gscnn_lightning.data.base import SegmentationDataModule, Split
-from gscnn_lightning.data.classes import CITYSCAPES, CITYSCAPES_ID_TO_TRAIN_ID, IGNORE_INDEX
 from gscnn_lightning.data.files import (
     IMAGE_SUFFIXES,
     FileSource,

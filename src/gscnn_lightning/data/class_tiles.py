@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from rich.progress import track
 
-from gscnn_lightning.data.classes import IGNORE_INDEX
-from gscnn_lightning.errors import DataError
+from gscnn_lightning.classes import IGNORE_INDEX
+from gscnn_lightning.data.source import Source
+from gscnn_lightning.errors import DataError, SettingError
+from gscnn_lightning.terminal import progress
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -24,18 +25,6 @@ TILE = 256
 """Height and width of a tile in pixels."""
 
 _VERSION = 1  # of the file format
-
-
-class LabelSource(Protocol):
-    """Frames whose labels can be read alone and recognised when they change."""
-
-    def __len__(self) -> int: ...
-
-    def load_labels(self, index: int) -> Bytes | None:
-        """Train ids (H, W), 255 for void."""
-
-    def fingerprint(self) -> str:
-        """Digest that changes with the labels."""
 
 
 class Target(NamedTuple):
@@ -80,21 +69,26 @@ class ClassTiles:
         return int(self.frames[place]), Target(int(label), int(self.tops[place]), int(self.lefts[place]))
 
 
-def class_tiles(source: LabelSource, progress: bool = True) -> ClassTiles:
+def class_tiles(source: Source, with_bar: bool = True) -> ClassTiles:
     """Index of the class tiles of a source: from the cache folder, or built and put there.
 
     Args:
         source: the frames.
-        progress: show a bar while the index is built.
+        with_bar: show a bar while the index is built.
 
     Raises:
+        SettingError: the source cannot tell when its labels change.
         DataError: a label map cannot be read, or there is nothing but void.
     """
-    path = cache_folder() / f"class_tiles_{_VERSION}_{source.fingerprint()[:32]}.npz"
+    fingerprint = source.fingerprint()
+    if fingerprint is None:
+        kind = type(source).__name__
+        raise SettingError(f"class_uniform_over='data' needs label files to index, and {kind} has none: use 'frame'")
+    path = cache_folder() / f"class_tiles_{_VERSION}_{fingerprint[:32]}.npz"
     # A file that is missing, or damaged, is made again.
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError), np.load(path) as arrays:
         return ClassTiles(**{name: arrays[name] for name in ("labels", "frames", "tops", "lefts")})
-    tiles = _build(source, progress)
+    tiles = _build(source, with_bar)
     with contextlib.suppress(OSError):  # without a place to keep it, the index is built at every start
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".npz")
@@ -115,16 +109,19 @@ def cache_folder() -> Path:
     return base / "gscnn-lightning"
 
 
-def _build(source: LabelSource, progress: bool) -> ClassTiles:
+def _build(source: Source, with_bar: bool) -> ClassTiles:
     def rows(index: int) -> npt.NDArray[np.int64]:
         labels = source.load_labels(index)
         found = [] if labels is None else [(label, index, top, left) for label, top, left in _tiles(labels)]
         return np.array(found, np.int64).reshape(-1, 4)
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        results = pool.map(rows, range(len(source)))
-        shown = track(results, "where the classes are", total=len(source), transient=True, disable=not progress)
-        table = np.concatenate(list(shown))
+    tables = []
+    bar = progress(len(source), "where the classes are", disable=not with_bar)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, bar as advance:
+        for found in pool.map(rows, range(len(source))):
+            tables.append(found)
+            advance()
+    table = np.concatenate(tables)
     if not len(table):
         raise DataError(f"all {len(source)} label maps are void: nothing to sample classes from. Check the class table")
     table = table[np.argsort(table[:, 0], kind="stable")]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from gscnn_lightning.data.source import Source
 from gscnn_lightning.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
@@ -67,7 +68,7 @@ def data_root(root: str | Path | None, variable: str, name: str) -> Path:
     return path
 
 
-class FileSource:
+class FileSource(Source):
     """Frames on disk, decoded when asked for. Raw label values are translated by a table of train ids.
 
     Args:
@@ -87,6 +88,10 @@ class FileSource:
     def name(self, index: int) -> str:
         """Name of a frame: relative, unique, without suffix."""
         return self.frames[index].name
+
+    def identity(self, index: int) -> str:
+        """Its files: the test split may have instance maps beside what the validation split has."""
+        return f"{self.frames[index].image} {self.frames[index].labels}"
 
     def load(self, index: int) -> tuple[Bytes, Bytes | None]:
         """RGB image (H, W, 3) and train ids (H, W) or None, both uint8.

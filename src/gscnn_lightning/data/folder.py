@@ -8,13 +8,14 @@ from typing import Any
 from pytorch_lightning.utilities import rank_zero_info
 
 from gscnn_lightning.data.base import SegmentationDataModule, Split
-from gscnn_lightning.data.class_file import read_classes
 from gscnn_lightning.data.files import LABEL_SUFFIXES, FileSource, Frame, find_files, pair_files
+from gscnn_lightning.data.mask_classes import read_classes
 from gscnn_lightning.errors import DataError
+from gscnn_lightning.shipped_configs import CONFIGS
 
 
 class FolderDataModule(SegmentationDataModule):
-    """Images and masks of one's own, with a class table in YAML (`configs/classes/camvid.yaml` is an example).
+    """Images and masks of one's own, with a class table in YAML (the shipped one called "camvid" is an example).
 
     Images are PNG, JPEG, BMP, TIFF, WebP or PPM; masks PNG, BMP, TIFF or PGM, 8- or 16-bit ids, palette or RGB colours.
     A mask has the name of its image apart from suffix and ending. Folders may have folders in them. Without a `test`
@@ -22,7 +23,8 @@ class FolderDataModule(SegmentationDataModule):
 
     Args:
         root: folder that all other paths start from.
-        classes: class table, see `class_file.read_classes`; below `root` or the working directory.
+        classes: class table, see `mask_classes.read_classes`; a file below `root` or the working directory, or the
+            name of a shipped one.
         images: folder of the images of a split, {split} standing for train, val, test or predict.
         masks: folder of the masks of a split.
         image_ending: end of the images' names, without suffix, that is no part of the frame's name, such as "_rgb".
@@ -47,8 +49,9 @@ class FolderDataModule(SegmentationDataModule):
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         folder = Path(root).expanduser()
-        inside = folder / classes
-        mask_classes = read_classes(inside if inside.is_file() else Path(classes).expanduser())
+        given = Path(classes).expanduser()
+        places = (folder / classes, given, CONFIGS / "classes" / f"{classes}.yaml")
+        mask_classes = read_classes(next((path for path in places if path.is_file()), given))
         super().__init__(mask_classes.classes, **kwargs)
         self.root = folder
         self.table = mask_classes.table

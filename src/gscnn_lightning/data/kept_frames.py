@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from pytorch_lightning.utilities import rank_zero_info
 
+from gscnn_lightning.data.source import Source
+
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -27,11 +29,11 @@ class KeptFrames:
     those lie in /dev/shm, which containers often limit to 64 MB.
 
     Args:
-        source: where the frames come from, one at least; see `base.Source`.
+        source: where the frames come from, one at least.
         gigabytes: memory for all of them together, in 10^9 bytes.
     """
 
-    def __init__(self, source: Any, gigabytes: float) -> None:  # noqa: ANN401
+    def __init__(self, source: Source, gigabytes: float) -> None:
         self.source = source
         self._room = int(gigabytes * 1e9) // len(source)
         self._file = -1

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from gscnn_lightning.classes import IGNORE_INDEX
 from gscnn_lightning.data.class_tiles import TILE, Target
-from gscnn_lightning.data.classes import IGNORE_INDEX
 from gscnn_lightning.errors import SettingError
 
 Array = npt.NDArray[Any]

@@ -3,8 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gscnn_lightning.losses.image_weighted_ce import Variant
-from gscnn_lightning.losses.masking import full_precision
+from gscnn_lightning.losses.checks import Variant, full_precision
 
 
 def boundary_bce(

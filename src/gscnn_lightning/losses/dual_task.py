@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from gscnn_lightning.errors import SettingError
-from gscnn_lightning.losses.image_weighted_ce import Variant, image_weighted_cross_entropy
-from gscnn_lightning.losses.masking import check_labels, full_precision
+from gscnn_lightning.losses.checks import Variant, check_labels, full_precision
+from gscnn_lightning.losses.image_weighted_ce import image_weighted_cross_entropy
 
 NON_ZERO = 1e-3
 """A potential above this counts as a boundary; a smoothed step is at least 0.014 within the filter's reach."""

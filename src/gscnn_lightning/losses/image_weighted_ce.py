@@ -1,14 +1,10 @@
 """Image-weighted cross-entropy, the segmentation loss of Gated-SCNN."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gscnn_lightning.losses.masking import check_labels, full_precision
-
-Variant = Literal["paper", "release"]
+from gscnn_lightning.losses.checks import Variant, check_labels, full_precision
 
 
 def image_class_weights(

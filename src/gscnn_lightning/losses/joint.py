@@ -4,10 +4,10 @@ from torch import Tensor, nn
 
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.losses.boundary_bce import boundary_bce
+from gscnn_lightning.losses.checks import Variant, full_precision
 from gscnn_lightning.losses.dual_task import DualTaskLoss, boundary_attention_loss
-from gscnn_lightning.losses.image_weighted_ce import Variant, image_weighted_cross_entropy
-from gscnn_lightning.losses.masking import full_precision
-from gscnn_lightning.models.gscnn import GSCNNOutput
+from gscnn_lightning.losses.image_weighted_ce import image_weighted_cross_entropy
+from gscnn_lightning.output import GSCNNOutput
 
 
 class GSCNNLoss(nn.Module):

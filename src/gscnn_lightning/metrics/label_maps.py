@@ -53,8 +53,8 @@ def mark_ignored(
         ValueError: a label is neither a class nor ignored.
     """
     ignored = np.zeros(label.shape, bool) if ignore_index is None else label == ignore_index
-    dtype = np.uint8 if num_classes < 256 else np.uint16 if num_classes < 65536 else np.int64
-    marked = []
+    dtype: type[np.integer] = np.uint8 if num_classes < 256 else np.uint16 if num_classes < 65536 else np.int64
+    marked: list[npt.NDArray[np.integer]] = []
     for name, labels in (("preds", pred), ("target", label)):
         kept = np.where(ignored, 0, labels)
         if kept.size and (kept.min() < 0 or kept.max() >= num_classes):

@@ -112,7 +112,7 @@ def _confusion(
 ) -> Tensor:
     """(T, K, K) counts of a batch."""
     # Not at the top: the data modules need Lightning, the metrics do not.
-    from gscnn_lightning.data.boundaries import label_boundaries
+    from gscnn_lightning.boundaries import label_boundaries
 
     check_label_maps(preds, target)
     ignored = -1 if ignore_index is None else ignore_index

@@ -4,15 +4,14 @@ import difflib
 import logging
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import timm
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from gscnn_lightning.errors import BackboneError, WeightsError
-from gscnn_lightning.weights import installed_weights, read_backbone_weights
+from gscnn_lightning.models.weights import installed_weights, read_backbone_weights
 
 SUGGESTIONS = (
     "resnet50",
@@ -33,7 +32,8 @@ class Backbone(nn.Module):
 
     Args:
         name: timm model name.
-        pretrained: start from ImageNet weights, of an installed package (`gscnn_lightning.weights`) or else from timm.
+        pretrained: start from ImageNet weights, of an installed package (`gscnn_lightning.models.weights`) or else from
+            timm.
         weights: local weight file, used instead of any other.
         dilation: False reaches ``output_stride`` by leaving out strides alone. Kernels then see less far, but dilated
             depthwise convolutions are several times slower on CPUs.

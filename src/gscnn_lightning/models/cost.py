@@ -1,7 +1,7 @@
 """What the parts of the network cost: parameters and floating-point operations."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from rich import box
@@ -35,6 +35,21 @@ class PartCost(NamedTuple):
     part: str
     parameters: int
     gflops: float
+
+
+def meta_network(num_classes: int = 19, pretrained: bool = False, **network: Any) -> GSCNN:  # noqa: ANN401
+    """A network without memory for its weights.
+
+    Args:
+        num_classes: number of classes.
+        pretrained: has no effect, as there are no weights.
+        **network: arguments of `GSCNN`.
+
+    Raises:
+        GSCNNError: the backbone is unknown, or a setting is out of range.
+    """
+    with torch.device("meta"):
+        return GSCNN(num_classes, pretrained=False, **network)
 
 
 def network_cost(network: GSCNN, size: tuple[int, int]) -> list[PartCost]:

@@ -1,6 +1,6 @@
 """Gated-SCNN: regular stream, shape stream and fusion (Takikawa et al., ICCV 2019), and its matched control."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,20 +11,7 @@ from gscnn_lightning.models.backbone import Backbone
 from gscnn_lightning.models.image_gradient import GradientKind, ImageGradient
 from gscnn_lightning.models.layers import Norm, conv_norm, resize_like, resize_strided
 from gscnn_lightning.models.shape_stream import ShapeStream
-
-
-class GSCNNOutput(NamedTuple):
-    """What the network returns, in training and evaluation alike.
-
-    Attributes:
-        seg_logits: (B, K, H, W) class scores at input size.
-        boundary_logits: (B, 1, H, W) boundary scores at input size; None without a shape stream.
-        gates: attention maps alpha_t (B, 1, h, w) in [0, 1] of the three gated convolutions; empty without them.
-    """
-
-    seg_logits: Tensor
-    boundary_logits: Tensor | None
-    gates: tuple[Tensor, ...]
+from gscnn_lightning.output import GSCNNOutput
 
 
 class GSCNN(nn.Module):

@@ -1,6 +1,5 @@
-"""``gscnn report``: one or several runs as one HTML file that needs nothing else."""
+"""One or several runs as one HTML page that needs nothing else."""
 
-from gscnn_lightning.report.page import render_report
-from gscnn_lightning.report.run import Run, load_run, load_runs
+from gscnn_lightning.report.page import is_report, render_report
 
-__all__ = ["Run", "load_run", "load_runs", "render_report"]
+__all__ = ["is_report", "render_report"]

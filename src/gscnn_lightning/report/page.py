@@ -2,22 +2,34 @@
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-import gscnn_lightning
-from gscnn_lightning.report.pictures import LAYERS, fixed_gallery, percent, worst_gallery
-from gscnn_lightning.report.plot import Chart, as_line, draw
-from gscnn_lightning.report.run import ImageScore, Run
-from gscnn_lightning.reports import MEAN_NAMES, score_headings
+from gscnn_lightning.classes import colors_of
+from gscnn_lightning.report.charts import Chart, as_line, draw
+from gscnn_lightning.report.gallery import LAYERS, fixed_gallery, percent, worst_gallery
+from gscnn_lightning.run_folder.run import Run
+from gscnn_lightning.score_names import (
+    IOU,
+    MIOU,
+    class_of_iou,
+    is_share,
+    main_scores,
+    mean_name,
+    score_headings,
+    score_order,
+    score_title,
+)
+from gscnn_lightning.scores import ImageScores, worst_images
+from gscnn_lightning.version import __version__
 
 GENERATOR = "gscnn report"
 _HARDEST = 6
@@ -133,7 +145,7 @@ def render_report(runs: Sequence[Run], width: int = 640) -> str:
     setting_rows = _setting_rows([run.config for run in runs])
     return template.render(
         generator=GENERATOR,
-        version=gscnn_lightning.__version__,
+        version=__version__,
         written=datetime.now().astimezone().strftime("%d %B %Y, %H:%M"),
         style=_own_text(environment, "report.css"),
         script=_own_text(environment, "report.js"),
@@ -156,13 +168,18 @@ def render_report(runs: Sequence[Run], width: int = 640) -> str:
     )
 
 
+def is_report(path: Path) -> bool:
+    """Whether a file is a report that `render_report` has made."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return f'<meta name="generator" content="{GENERATOR} '.encode() in file.read(1024)
+
+
 def _class_colors(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     """Colours of the classes in CSS."""
     colors = next((run.class_colors for run in runs if run.class_colors), None)
     if colors is None:
-        # Only here: it imports torch, which takes longer than a report of a run without pictures.
-        from gscnn_lightning.data.classes import colors_of
-
         colors = colors_of(names) if names else ()
     return ["#{:02x}{:02x}{:02x}".format(*color) for color in colors]
 
@@ -177,11 +194,10 @@ def _headline(run: Run, first: Run) -> Headline:
     stage = run.stages.get("val") or run.stages.get("test")
     other = first.stages.get("val") or first.stages.get("test")
     scores: list[tuple[str, Cell, Cell | None]] = []
-    for name in stage.means if stage else ():
-        if name == "miou" or name.startswith("boundary_f1_"):
-            value = stage.means[name] if stage else None
-            change = _change(value, other.means.get(name) if other else None) if run is not first else None
-            scores.append((_mean_name(name), _cell(value), change))
+    for name in main_scores(stage.means) if stage else ():
+        value = stage.means[name] if stage else None
+        change = _change(value, other.means.get(name) if other else None) if run is not first else None
+        scores.append((score_title(name), _cell(value), change))
     facts = []
     if stage and stage.epoch:
         epochs = run.series.get("epoch")
@@ -194,13 +210,13 @@ def _headline(run: Run, first: Run) -> Headline:
         facts.append(("images/s", f"{float(np.nanmedian(speed[1])):.1f}"))
     facts += [(name, str(run.environment[name])) for name in _FACTS if run.environment.get(name) is not None]
     files = (
-        ("scores_val.json", "val" in run.stages),
-        ("metrics.csv", run.series),
-        ("config.yaml", run.config),
-        ("environment.json", run.environment),
-        ("classes.json", run.class_colors),
+        (run.folder.scores("val"), "val" in run.stages),
+        (run.folder.metrics, run.series),
+        (run.folder.config, run.config),
+        (run.folder.environment, run.environment),
+        (run.folder.classes, run.class_colors),
     )
-    missing = [name for name, content in files if not content]
+    missing = [path.name for path, content in files if not content]
     return Headline(scores, facts, missing)
 
 
@@ -221,17 +237,13 @@ def _change(value: float | None, first: float | None) -> Cell:
     return Cell(100 * (value - first), f"{100 * (value - first):+.1f}".replace("-", "\N{MINUS SIGN}"), change=True)
 
 
-def _mean_name(name: str) -> str:
-    return MEAN_NAMES.get(name) or score_headings([name])[0].replace("F ", "boundary F, ")
-
-
-def _score_texts(score: ImageScore) -> list[tuple[str, str]]:
-    return [(_mean_name(name), percent(value)) for name, value in score.scores.items()]
+def _score_texts(score: ImageScores) -> list[tuple[str, str]]:
+    return [(score_title(name), percent(value)) for name, value in score.values.items()]
 
 
 def _worst_images(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
     """Names and scores of the images with the lowest boundary F."""
-    return [(score.name, _score_texts(score)) for score in run.worst_scores()[:12]]
+    return [(score.name, _score_texts(score)) for score in worst_images(run.image_scores)[:12]]
 
 
 def _chart_groups(runs: Sequence[Run]) -> list[tuple[str, list[Chart]]]:
@@ -243,7 +255,7 @@ def _chart_groups(runs: Sequence[Run]) -> list[tuple[str, list[Chart]]]:
             repeated = name.endswith("_epoch") and name.removesuffix("_epoch") in run.series
             if name == "epoch" or stage == "test" or repeated or not np.isfinite(run.series[name][1]).any():
                 continue
-            scale = 100.0 if _is_share(quantity) else 1.0
+            scale = 100.0 if is_share(quantity) else 1.0
             label = run.label + {"train": ", training", "val": ", validation"}.get(stage, "") * _has_both(
                 runs, quantity
             )
@@ -254,9 +266,9 @@ def _chart_groups(runs: Sequence[Run]) -> list[tuple[str, list[Chart]]]:
             quantities.setdefault(quantity, []).append(line)
     groups: dict[str, list[Chart]] = {"Scores": [], "Losses": [], "IoU of the classes": [], "Other": []}
     for quantity in sorted(quantities, key=_quantity_order):
-        share = _is_share(quantity)
+        share = is_share(quantity)
         group = "Losses" if quantity.startswith("loss") else "Scores" if share else "Other"
-        group = "IoU of the classes" if quantity.startswith("iou_") else group
+        group = "IoU of the classes" if class_of_iou(quantity) else group
         loss = group == "Losses"
         unit = "%" if share else "loss" if loss else ""
         chart = draw(_quantity_name(quantity), unit, quantities[quantity], best=share, may_be_log=loss)
@@ -268,33 +280,25 @@ def _has_both(runs: Sequence[Run], quantity: str) -> bool:
     return any(f"train/{quantity}" in run.series and f"val/{quantity}" in run.series for run in runs)
 
 
-def _is_share(quantity: str) -> bool:
-    return "iou" in quantity or "accuracy" in quantity or quantity.startswith("boundary_")
-
-
-def _quantity_order(quantity: str) -> tuple[int, float, str]:
-    """The mean IoU first, then boundary F by tolerance; the total loss first, then its terms."""
-    known = ["miou", *_QUANTITIES]
-    if quantity in known:
-        return known.index(quantity), 0.0, quantity
-    if tolerance := re.fullmatch(r"boundary_f1_(\d+\.?\d*)(px|diag)", quantity):
-        return len(known), float(tolerance[1]), quantity
-    return len(known) + 1, 0.0, quantity
+def _quantity_order(quantity: str) -> tuple[int, tuple[int, float, str]]:
+    """The mean IoU first, then losses and learning rate as listed, then boundary F by tolerance, then the others."""
+    known = [MIOU, *_QUANTITIES]
+    return known.index(quantity) if quantity in known else len(known), score_order(quantity)
 
 
 def _quantity_name(quantity: str) -> str:
     if quantity in _QUANTITIES:
         return _QUANTITIES[quantity]
-    if quantity.startswith("iou_"):
-        return quantity[4:].replace("_", " ")
-    name = _mean_name(quantity)
+    if class_name := class_of_iou(quantity):
+        return class_name
+    name = score_title(quantity)
     name = quantity.replace("_", " ") if name == quantity else name
     return name[:1].upper() + name[1:]
 
 
 def _class_table(runs: Sequence[Run], stage: str, names: Sequence[str], colors: Sequence[str]) -> ClassTable | None:
     stages = [run.stages.get(stage) for run in runs]
-    keys = list(dict.fromkeys(key for s in stages if s for scores in s.classes.values() for key in scores))
+    keys = list(dict.fromkeys(key for s in stages if s for key in s.classes))
     if not keys:
         return None
 
@@ -303,11 +307,12 @@ def _class_table(runs: Sequence[Run], stage: str, names: Sequence[str], colors: 
 
     rows = []
     for name, color in zip(names, colors, strict=True):
-        per_key = [[s.classes.get(name, {}).get(key) if s else None for s in stages] for key in keys]
+        per_key = [[s.of_class(name).get(key) if s else None for s in stages] for key in keys]
         rows.append(ClassRow(name, color, list(chain.from_iterable(map(cells, per_key)))))
-    means = [[s.means.get("miou" if key == "iou" else key) if s else None for s in stages] for key in keys]
+    means = [[s.means.get(mean_name(key)) if s else None for s in stages] for key in keys]
     mean = ClassRow("mean", "", list(chain.from_iterable(map(cells, means))))
-    notes = [f"{run.label} has no scores_{stage}.json." for run, s in zip(runs, stages, strict=True) if s is None]
+    missing = [run for run, s in zip(runs, stages, strict=True) if s is None]
+    notes = [f"{run.label} has no {run.folder.scores(stage).name}." for run in missing]
     return ClassTable({"val": "Validation", "test": "Test"}[stage], score_headings(keys), rows, mean, notes)
 
 
@@ -317,7 +322,7 @@ def _hardest(runs: Sequence[Run], names: Sequence[str], colors: Sequence[str]) -
     for number, run in enumerate(runs):
         stage = run.stages.get("val") or run.stages.get("test")
         for index, name in enumerate(names):
-            value = stage.classes.get(name, {}).get("iou") if stage else None
+            value = stage.of_class(name).get(IOU) if stage else None
             ious[number, index] = math.nan if value is None else value
     known = np.isfinite(ious)
     means = np.where(known, ious, 0).sum(0) / np.maximum(known.sum(0), 1)

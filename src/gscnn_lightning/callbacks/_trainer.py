@@ -1,0 +1,47 @@
+"""What callbacks ask the trainer: where a run keeps its files, which score chooses its best epoch."""
+
+import math
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from gscnn_lightning.run_folder import RunFolder
+
+
+def run_folder(trainer: pl.Trainer) -> RunFolder | None:
+    """Folder of the run's logger; None without a logger, as in ``fast_dev_run``.
+
+    ``Trainer.log_dir`` is a collective call: every process has to make it, not only the one that writes.
+    """
+    log_dir = trainer.log_dir
+    return RunFolder(Path(log_dir)) if trainer.loggers and log_dir is not None else None
+
+
+def logged_step(trainer: pl.Trainer) -> int:
+    """The step beside which Lightning logs scores: the last one that was made."""
+    return max(trainer.global_step - 1, 0)
+
+
+def monitor_name(trainer: pl.Trainer) -> str | None:
+    """Name of the score that chooses the best checkpoint; None if there is none."""
+    checkpoint = trainer.checkpoint_callback
+    return checkpoint.monitor if isinstance(checkpoint, ModelCheckpoint) else None
+
+
+def monitored_value(trainer: pl.Trainer) -> float | None:
+    """Latest value of the score that chooses the best checkpoint; None if there is none."""
+    monitor = monitor_name(trainer)
+    return float(trainer.callback_metrics[monitor]) if monitor in trainer.callback_metrics else None
+
+
+def is_better(trainer: pl.Trainer, value: float | None, best: float | None) -> bool:
+    """Whether a new score replaces the best, by the rule of ``ModelCheckpoint``.
+
+    The latest wins where nothing is monitored. For callbacks that run before ``ModelCheckpoint``.
+    """
+    if value is None or best is None or math.isnan(best):
+        return True
+    checkpoint = trainer.checkpoint_callback
+    minimize = isinstance(checkpoint, ModelCheckpoint) and checkpoint.mode == "min"
+    return value < best if minimize else value > best

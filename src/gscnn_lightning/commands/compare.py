@@ -1,0 +1,71 @@
+"""``gscnn compare``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+
+def compare(
+    a: str,
+    b: str,
+    /,
+    out: Path = Path("comparison"),
+    split: Literal["val", "test"] = "test",
+    resamples: int = 1000,
+    seed: int = 0,
+    window: tuple[int, int] | None = None,
+    overlap: float = 0.25,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    device: str = "auto",
+    others: Sequence[str] = (),
+) -> None:
+    """Score two checkpoints side by side on the same frames, such as Gated-SCNN and its matched control.
+
+    Prints and saves every score of both, the difference B - A and its 95 % confidence interval over images (paired
+    bootstrap: frames are drawn with replacement, the same ones for both). The data are those of A's run, unless
+    --config or --data says otherwise.
+
+    Examples:
+      gscnn compare control/checkpoints/best.ckpt gscnn/checkpoints/best.ckpt
+      gscnn compare A.ckpt B.ckpt --config cityscapes --data.root PATH --out control_against_gscnn
+
+    Args:
+        a: checkpoint to compare with, such as the control's.
+        b: checkpoint that is compared.
+        out: folder for comparison.csv, comparison.json and distance_curve.png.
+        split: which frames.
+        resamples: number of bootstrap samples.
+        seed: of the bootstrap.
+        window: height and width of sliding windows, None for whole images.
+        overlap: share of a window that it has in common with the next.
+        scales: sizes of the images as factors; probabilities are averaged.
+        flip: average with the mirrored images, too.
+        device: cpu, cuda, cuda:1, mps, or auto for the fastest there is.
+        others: those of gscnn-fit that are about data, such as --config FILE, --data CLASS and --data.root PATH.
+
+    Raises:
+        GSCNNError: a checkpoint or the data cannot be used, or the two have other classes.
+    """
+    from gscnn_lightning.checkpoint import check_checkpoint, load_task
+    from gscnn_lightning.errors import SettingError
+    from gscnn_lightning.fit_settings import data_module
+    from gscnn_lightning.run_folder import run_of_checkpoint
+    from gscnn_lightning.studies.comparison import compare_tasks, save_comparison, show_comparison
+    from gscnn_lightning.terminal import say
+
+    for checkpoint in (a, b):
+        check_checkpoint(checkpoint)
+    out.mkdir(parents=True, exist_ok=True)  # found out before minutes of scoring, if it cannot be made
+    arguments, run = list(others), run_of_checkpoint(a)
+    if run is not None and not any(word.partition("=")[0] == "--config" for word in others):
+        arguments = ["--config", str(run.config), *arguments]
+    elif run is None and not any(word.startswith(("--config", "--data")) for word in others):
+        raise SettingError(f"which data? {a} lies in no run with a config.yaml: give --config or --data")
+    data = data_module(arguments)
+    how = {"window": window, "overlap": overlap, "scales": scales, "flip_average": flip}
+    tasks = [load_task(path, device, **how) for path in (a, b)]
+    comparison = compare_tasks((a, b), tasks, data, split, resamples, seed)
+    save_comparison(comparison, {"a": a, "b": b, "split": split, "resamples": resamples, **how}, out)
+    show_comparison(comparison)
+    say(f"saved in {out}: comparison.csv, comparison.json, distance_curve.png")

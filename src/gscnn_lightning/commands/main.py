@@ -1,0 +1,87 @@
+"""The ``gscnn`` command: from the words that were typed to the function of a command."""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gscnn_lightning.errors import GSCNNError, SettingError
+from gscnn_lightning.parsing import CommandParser, summary
+
+COMMANDS: dict[tuple[str, ...], str] = {
+    ("scenes",): "scenes.scenes",
+    ("data", "check"): "data.check",
+    ("data", "preview"): "data.preview",
+    ("predict",): "predict.predict",
+    ("compare",): "compare.compare",
+    ("report",): "report.report",
+    ("ablate",): "ablate.ablate",
+    ("sweep",): "sweep.sweep",
+    ("cost",): "cost.cost",
+    ("import-release",): "import_release.import_release",
+    ("bench", "data"): "bench.data",
+    ("bench", "metrics"): "bench.metrics",
+    ("bench", "tracking"): "bench.tracking",
+}
+"""Module and function below `gscnn_lightning.commands` of every command."""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run ``gscnn`` with the arguments of the command line, or those given.
+
+    Args:
+        args: arguments as on the command line; `sys.argv` by default.
+    """
+    given = list(sys.argv[1:] if args is None else args)
+    prog = "gscnn"
+    try:
+        words = _command(given)
+        prog = " ".join(("gscnn", *words))
+        code = CommandParser(prog, _function(words)).run(given[len(words) :])
+    except GSCNNError as error:
+        sys.stderr.write(f"{prog}: error: {error}\n")
+        sys.exit(2)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        sys.stderr.write(f"{prog}: error: cannot write {error.filename} ({error.strerror}): give another --out\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{prog}: interrupted\n")
+        sys.exit(130)
+    if code:
+        sys.exit(code)
+
+
+def _function(words: tuple[str, ...]) -> Callable[..., Any]:
+    module, _, name = COMMANDS[words].rpartition(".")
+    return getattr(importlib.import_module(f"gscnn_lightning.commands.{module}"), name)
+
+
+def _command(given: Sequence[str]) -> tuple[str, ...]:
+    """The words of the command that is called; prints the list and exits where there are none.
+
+    Raises:
+        SettingError: there is no such command.
+    """
+    before = tuple(word for word in given[:2] if not word.startswith("-"))
+    found = next((words for words in (before[:2], before[:1]) if words in COMMANDS), None)
+    if found is not None:
+        return found
+    group = before[:1] if any(words[:1] == before[:1] for words in COMMANDS) else ()
+    rest = given[len(group) :]
+    if not rest or rest[0] in ("-h", "--help"):
+        sys.stdout.write(_help(group))
+        sys.exit(0 if rest else 2)
+    known = [words[len(group)] for words in COMMANDS if words[: len(group)] == group]
+    close = difflib.get_close_matches(rest[0], known, n=1)
+    hint = f"did you mean {' '.join((*group, close[0]))}?" if close else f"{', '.join(dict.fromkeys(known))}"
+    raise SettingError(f"{' '.join((*group, rest[0]))} is no command: {hint}\nAll commands: gscnn --help")
+
+
+def _help(group: tuple[str, ...]) -> str:
+    """The list of all commands, or of those that begin with some words."""
+    shown = {words: summary(_function(words)) for words in COMMANDS if words[: len(group)] == group}
+    width = max(len(" ".join(words)) for words in shown)
+    lines = [f"  {' '.join(words):<{width}}  {text}" for words, text in shown.items()]
+    head = " ".join(("usage: gscnn", *group, "COMMAND ..."))
+    return "\n".join([head, "", "Commands beside gscnn-fit.", "", *lines, "", "One command: gscnn COMMAND --help", ""])

@@ -1,0 +1,92 @@
+"""``gscnn predict``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gscnn_lightning.prediction import DEFAULT_FORMATS, Format
+
+
+def predict(
+    checkpoint: str,
+    inputs: Sequence[str],
+    /,
+    out: Path = Path("predictions"),
+    formats: Sequence[Format] = DEFAULT_FORMATS,
+    window: tuple[int, int] | None = None,
+    overlap: float = 0.25,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    cityscapes_submission: str | None = None,
+) -> int:
+    """Predict images, folders, patterns and videos with a checkpoint of gscnn-fit.
+
+    Every image gets NAME_labels.png (train ids), NAME_color.png, NAME_overlay.png and, from a network with shape
+    stream, NAME_boundary.png. Pictures that cannot be read are named at the end, and the exit code is 1. What exists is
+    kept: a second call with the same settings makes what is missing.
+
+    Examples:
+      gscnn predict best.ckpt street.jpg --out predictions
+      gscnn predict best.ckpt photos/ 'more/**/*.png' drive.mp4 --out predictions --formats [overlay,boundary,gates]
+      gscnn predict best.ckpt photos/ --out finer --scales [0.5,1,2] --flip true --window [1024,1024]
+      gscnn predict best.ckpt CITYSCAPES --cityscapes-submission test --out submission
+
+    Args:
+        checkpoint: best.ckpt or last.ckpt of a run.
+        inputs: images, folders, patterns and videos; for a submission the folder of Cityscapes.
+        out: folder to write to.
+        formats: what to write: labels (train ids), ids (official Cityscapes ids), color, overlay, boundary, gates.
+        window: height and width of sliding windows; by default whole images, and 1024x1024 for pictures of more than
+            4 megapixels at their largest scale.
+        overlap: share of a window that it has in common with the next.
+        scales: sizes of the images as factors; probabilities are averaged.
+        flip: average with the mirrored images, too.
+        overwrite: make everything again.
+        device: cpu, cuda, cuda:1, mps, or auto for the fastest there is.
+        cityscapes_submission: train, val or test: official ids of all frames of this split under the names that the
+            evaluation server and script look for, and nothing else; says what is missing.
+
+    Returns:
+        Exit code: 0 if everything was predicted, 1 if something could not be.
+
+    Raises:
+        GSCNNError: a setting or an input cannot be used; the message says which.
+    """
+    from gscnn_lightning.checkpoint import load_task
+    from gscnn_lightning.errors import SettingError
+    from gscnn_lightning.inference import check_settings
+    from gscnn_lightning.prediction.files import PredictionFiles
+    from gscnn_lightning.prediction.inputs import find_inputs
+    from gscnn_lightning.prediction.predictor import Predictor, check_same_run
+    from gscnn_lightning.prediction.submission import CITIES, check_submission, submission_inputs
+    from gscnn_lightning.terminal import say
+
+    check_settings(window, overlap, scales)
+    split, others = cityscapes_submission, list[Path]()
+    if split is not None:
+        if len(inputs) > 1 or split not in CITIES:
+            raise SettingError(
+                f"a submission is made of one split, {', '.join(CITIES)}, of one folder of Cityscapes: got split "
+                f"{split!r} and {len(inputs)} inputs"
+            )
+        formats, found = ("ids",), submission_inputs(inputs, split)
+    elif not inputs:
+        raise SettingError("nothing to predict: give images, folders, patterns or videos after the checkpoint")
+    else:
+        found, others = find_inputs(inputs)
+    task = load_task(checkpoint, device, window=window, overlap=overlap, scales=scales, flip_average=flip)
+    files = PredictionFiles(out, task.class_names, task.class_colors, formats, overwrite)
+    # A submission holds nothing but its pictures.
+    note = out / "predictions.json" if split is None else out.with_name(f"{out.name}.json")
+    check_same_run(note, checkpoint, task, overwrite)
+    failed = Predictor(task, files).run(found)
+    for path in others:
+        say(f"not predicted: {path}: neither image nor video by its name", stderr=True)
+    for message in failed:
+        say(f"not predicted: {message}", stderr=True)
+    complaints = [] if split is None else check_submission(out, split, found)
+    for complaint in complaints:
+        say(f"submission: {complaint}", stderr=True)
+    say(f"{len(found) - len(failed)} of {len(found)} inputs predicted into {out}", stderr=True)
+    return 1 if failed or complaints else 0

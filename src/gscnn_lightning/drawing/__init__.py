@@ -1,0 +1,1 @@
+"""Arrays as pictures, sheets and plots, independent of Lightning and torch."""

@@ -1,0 +1,97 @@
+"""What ``gscnn-fit`` would run with given arguments, as plain data, for commands that take its configs."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+from pytorch_lightning.cli import instantiate_class
+
+from gscnn_lightning.cli import GSCNNCLI
+from gscnn_lightning.data.base import SegmentationDataModule
+from gscnn_lightning.errors import SettingError
+
+
+class _SettingsCLI(GSCNNCLI):
+    """Parses as ``gscnn-fit`` and stops there."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        return {"fit": GSCNNCLI.subcommands()["fit"]}
+
+    def check_before_start(self) -> None:
+        """Nothing starts: what a training needs beside its settings, such as a checkpoint, need not be there."""
+
+    def _set_seed(self) -> None:
+        pass
+
+    def instantiate_classes(self) -> None:
+        pass
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
+    def plain(self) -> dict[str, Any]:
+        return yaml.safe_load(self._parser("fit").dump(self.config["fit"]))
+
+
+def _parsed(arguments: Sequence[str]) -> _SettingsCLI:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended to run from within Python")
+        return _SettingsCLI(["fit", *arguments])
+
+
+def parsed_settings(arguments: Sequence[str]) -> dict[str, Any]:
+    """What ``gscnn-fit fit`` would run, as plain data without what is None; exits with a message if that is a mistake.
+
+    Args:
+        arguments: those after ``gscnn-fit fit``.
+    """
+    return _parsed(arguments).plain()
+
+
+def data_module(arguments: Sequence[str]) -> SegmentationDataModule:
+    """The data module that ``gscnn-fit fit`` would train on; exits with a message if there is a mistake.
+
+    Args:
+        arguments: those after ``gscnn-fit fit``; what is not about data is checked and has no effect.
+
+    Raises:
+        SettingError: a setting of the data is out of range.
+    """
+    return instantiate_class((), _parsed(arguments).config["fit"]["data"].as_dict())
+
+
+def check_same_settings(kept: Mapping[str, Any], settings: Mapping[str, Any], what: str) -> None:
+    """Raise unless a folder's trainings were started with the settings that they are to go on with.
+
+    Args:
+        kept: nested settings that the folder was started with.
+        settings: those of now.
+        what: beginning of the message, such as "runs/a has another sweep".
+
+    Raises:
+        SettingError: they differ; the message names the first five differences.
+    """
+    different = different_settings(kept, settings)
+    if different:
+        raise SettingError(
+            f"{what}: {'; '.join(different[:5])}. Give another --out, or the settings that it was started with"
+        )
+
+
+def different_settings(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Settings in which two nested mappings differ, with both values.
+
+    Example:
+        >>> different_settings({"model": {"tau": 1.0, "norm": "batch"}}, {"model": {"tau": 0.5, "norm": "batch"}})
+        ['model.tau 1.0 and 0.5']
+    """
+    found = []
+    for key in dict.fromkeys([*a, *b]):
+        first, second = a.get(key), b.get(key)
+        if isinstance(first, Mapping) and isinstance(second, Mapping):
+            found += different_settings(first, second, f"{prefix}{key}.")
+        elif first != second:
+            found.append(f"{prefix}{key} {first} and {second}")
+    return found

@@ -1,0 +1,70 @@
+"""The paper's optimizer and schedule as pure functions: parameter groups, warm-up, polynomial decay."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+SGD: dict[str, Any] = {
+    "class_path": "torch.optim.SGD",
+    "init_args": {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4},
+}
+"""The paper's optimizer; the learning rate is for a total batch of 16."""
+
+
+def parameter_groups(
+    parameters: Iterable[tuple[str, nn.Parameter]], lr: float, backbone_lr_scale: float = 1.0
+) -> list[dict[str, Any]]:
+    """Groups for an optimizer: the backbone's learning rate scaled, no decay of biases and normalisation scales.
+
+    Args:
+        parameters: names and parameters of a network; those of the backbone begin with "backbone.", and those that are
+            not trained are left out.
+        lr: learning rate of everything but the backbone.
+        backbone_lr_scale: the backbone's as a multiple of it.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in parameters:
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": members,
+            "lr": lr * (backbone_lr_scale if in_backbone else 1),
+            **({} if decays else {"weight_decay": 0.0}),
+        }
+        for (in_backbone, decays), members in groups.items()
+    ]
+
+
+def warmup(step: int, warmup_steps: int) -> float | None:
+    """Factor of the learning rate in a linear warm-up; None once it is over.
+
+    Args:
+        step: optimizer step, from 0.
+        warmup_steps: length of the warm-up, >= 0.
+
+    Example:
+        >>> warmup(0, 3), warmup(2, 3), warmup(3, 3)
+        (0.25, 0.75, None)
+    """
+    return (step + 1) / (warmup_steps + 1) if step < warmup_steps else None
+
+
+def poly_decay(step: int, warmup_steps: int, total_steps: float, power: float) -> float:
+    """Factor ``(1 - progress) ** power`` of the learning rate after the warm-up; 0 at the end.
+
+    Source: Takikawa et al., Gated-SCNN, ICCV 2019, section 4.1, where the power is 0.9.
+
+    Args:
+        step: optimizer step, from 0.
+        warmup_steps: steps before the decay begins.
+        total_steps: steps of the training, warm-up included.
+        power: exponent, >= 0.
+
+    Example:
+        >>> poly_decay(0, 0, 10, 0.9), poly_decay(5, 0, 10, 1.0), poly_decay(10, 0, 10, 0.9)
+        (1.0, 0.5, 0.0)
+    """
+    progress = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1.0)
+    return (1 - progress) ** power

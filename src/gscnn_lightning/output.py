@@ -1,0 +1,76 @@
+"""What a network says: as tensors of a batch, and as arrays of one image."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:  # pictures of earlier runs are shown without torch, which takes seconds to import
+    from torch import Tensor
+
+
+class GSCNNOutput(NamedTuple):
+    """What the network returns, in training and evaluation alike.
+
+    Attributes:
+        seg_logits: (B, K, H, W) class scores at input size.
+        boundary_logits: (B, 1, H, W) boundary scores at input size; None without a shape stream.
+        gates: attention maps alpha_t (B, 1, h, w) in [0, 1] of the three gated convolutions; empty without them.
+    """
+
+    seg_logits: "Tensor"
+    boundary_logits: "Tensor | None"
+    gates: "tuple[Tensor, ...]"
+
+    @property
+    def labels(self) -> "Tensor":
+        """(B, H, W) int64, the class with the highest score."""
+        return self.seg_logits.argmax(dim=1)
+
+    @property
+    def boundary_prob(self) -> "Tensor | None":
+        """(B, 1, H, W) float32 in [0, 1]; None without a shape stream."""
+        return None if self.boundary_logits is None else self.boundary_logits.float().sigmoid()
+
+
+@dataclass  # not frozen: Lightning goes through what a prediction step returns, and refuses frozen ones
+class Prediction:
+    """One image with what a network says of it, and the truth where that is known.
+
+    Attributes:
+        name: unique, relative, without suffix; may contain "/".
+        photo: (H, W, 3) uint8 RGB.
+        preds: (H, W) uint8, predicted train ids.
+        boundary_prob: (H, W) float32 in [0, 1]; None from a network without shape stream.
+        gates: (h, w) float32 in [0, 1] each, of any size; empty from a network without shape stream.
+        labels: (H, W) integer, true train ids; None if they are not known.
+        boundary: (H, W), true boundary in {0, 1}; None if it is not known.
+    """
+
+    name: str
+    photo: npt.NDArray[np.uint8]
+    preds: npt.NDArray[np.uint8]
+    boundary_prob: npt.NDArray[np.floating] | None = None
+    gates: tuple[npt.NDArray[np.floating], ...] = ()
+    labels: npt.NDArray[np.integer] | None = None
+    boundary: npt.NDArray[np.generic] | None = None
+
+
+def predictions(output: GSCNNOutput, batch: Mapping[str, Any], with_gates: bool = True) -> list[Prediction]:
+    """What a network says of each image of a batch, as arrays.
+
+    Args:
+        output: what it returned for the images of the batch.
+        batch: "name" (B strings) and "image" (B, 3, H, W) uint8.
+        with_gates: False leaves the gates on their device.
+    """
+    photos = batch["image"].permute(0, 2, 3, 1).cpu().numpy()
+    preds, prob = output.labels.byte().cpu().numpy(), output.boundary_prob
+    probs = [None] * len(preds) if prob is None else list(prob[:, 0].cpu().numpy())
+    gates = [gate[:, 0].float().cpu().numpy() for gate in output.gates] if with_gates else []
+    return [
+        Prediction(str(name), photos[index], preds[index], probs[index], tuple(gate[index] for gate in gates))
+        for index, name in enumerate(batch["name"])
+    ]

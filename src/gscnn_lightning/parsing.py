@@ -1,0 +1,188 @@
+"""One style of command line for every ``gscnn`` command: a function with its types, defaults and docstring."""
+
+import ast
+import difflib
+import inspect
+import textwrap
+from argparse import SUPPRESS, RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, get_origin
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+from gscnn_lightning.errors import SettingError
+
+OTHERS = "others"
+"""Parameter of a command for the arguments that it hands on, to ``gscnn-fit`` or to a network."""
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_HANDED_TO: dict[Callable[..., Any], tuple[Path, str, str]] = {}
+
+
+def arguments_of(file: str, name: str, first: str) -> Callable[[Function], Function]:
+    """Decorator of a command that hands its other arguments on to a class: the command's help lists those, too.
+
+    The class is read from its source: importing it would take seconds.
+
+    Args:
+        file: module of the class, relative to this package.
+        name: of the class.
+        first: the argument that may stand without its name as the very first.
+    """
+
+    def note(function: Function) -> Function:
+        _HANDED_TO[function] = Path(__file__).parent / file, name, first
+        return function
+
+    return note
+
+
+class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Help that keeps the lines of the examples."""
+
+
+class CommandParser(ArgumentParser):
+    """The command line of a function.
+
+    Its positional-only parameters are given without a name, the last of them repeatedly if it is a sequence; all others
+    are options, written with dashes or underscores, of which the very first may stand without its name. The docstring
+    up to "Args:" is the help text, and what it says of the arguments their help. A parameter `OTHERS` takes all options
+    that are not the command's own, with their values, unless they are a misspelling of one that is.
+
+    Args:
+        prog: what the user typed.
+        function: what is called; it should import what is slow when it runs, so that its help is quick.
+    """
+
+    def __init__(self, prog: str, function: Callable[..., Any]) -> None:
+        text = inspect.getdoc(function) or ""
+        description = text.partition("\n\nArgs:")[0]
+        super().__init__(prog=prog, description=description, formatter_class=HelpFormatter, allow_abbrev=False)
+        parameters = inspect.signature(function).parameters.values()
+        self._function = function
+        self._unnamed = [p for p in parameters if p.kind is p.POSITIONAL_ONLY]
+        self._hands_on = any(p.name == OTHERS for p in parameters)
+        helps = _argument_texts(text)
+        for parameter in self._unnamed:
+            several = get_origin(parameter.annotation) is Sequence
+            kind = parameter.annotation.__args__[0] if several else parameter.annotation
+            count: dict[str, Any] = {"nargs": "*"} if several else {}
+            self.add_argument(parameter.name, type=kind, help=helps.get(parameter.name, SUPPRESS), **count)
+        skipped: set[str | int] = {p.name for p in self._unnamed}
+        if self._hands_on:
+            skipped.add(OTHERS)
+        self.add_function_arguments(function, as_group=False, skip=skipped)
+        if self._hands_on:
+            self.epilog = f"all other arguments: {helps.get(OTHERS, 'handed on')}{_handed_on(function)}"
+
+    def run(self, args: Sequence[str]) -> Any:  # noqa: ANN401
+        """Call the function with the arguments of a command line, and return what it returns.
+
+        Raises:
+            SettingError: the arguments cannot be used; the message says why.
+        """
+        if not self._unnamed and args and not args[0].startswith("-"):
+            args = [f"--{self._first_option()}", *args]
+        own, others = self._split(args)
+        given = self.parse_args(own).as_dict()
+        unnamed = [given.pop(parameter.name) for parameter in self._unnamed]
+        return self._function(*unnamed, **given, **({OTHERS: others} if self._hands_on else {}))
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what the command line prints as one message.
+
+        Raises:
+            SettingError: always.
+        """
+        raise SettingError(f"{message}\nAll settings: {self.prog} --help") from ex
+
+    def _first_option(self) -> str:
+        if self._function in _HANDED_TO:
+            return _HANDED_TO[self._function][2]
+        return next(iter(inspect.signature(self._function).parameters))
+
+    def _split(self, args: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Own arguments, options behind the others and named as parameters are, and those that are handed on."""
+        options = {word for action in self._actions for word in action.option_strings}
+        unnamed: list[str] = []
+        own: list[str] = []
+        others: list[str] = []
+        left = list(args)
+        while left:
+            word = left.pop(0)
+            name, equals, value = word.partition("=")
+            known = "--" + name[2:].replace("-", "_")
+            if word in ("-h", "--help"):
+                own.append(word)
+            elif not name.startswith("--"):
+                unnamed.append(word)
+            elif known in options:
+                own += [known, value] if equals else [known, *left[:1]]
+                left = left if equals else left[1:]
+            elif close := difflib.get_close_matches(known, options, n=1, cutoff=0.8):
+                self.error(f"{name} is no setting: did you mean {close[0]}?")
+            elif not self._hands_on:
+                self.error(f"{name} is no setting")
+            else:
+                others.append(word)
+                others += [left.pop(0)] if not equals and left and not left[0].startswith("--") else []
+        return [*unnamed, *own], others
+
+
+def option_values(args: Sequence[str], option: str) -> list[str]:
+    """Values of an option among arguments, as ``--option value`` or ``--option=value``, in order.
+
+    Example:
+        >>> option_values(["--config", "a.yaml", "--seed", "1", "--config=b.yaml"], "--config")
+        ['a.yaml', 'b.yaml']
+    """
+    found = []
+    for word, following in zip(args, [*args[1:], ""], strict=False):
+        name, equals, value = word.partition("=")
+        if name == option:
+            found.append(value if equals else following)
+    return found
+
+
+def without_options(args: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Arguments without some options and what is below them, and without their values.
+
+    Example:
+        >>> without_options(["fit", "--config", "a.yaml", "--trainer.logger.name=x"], ["--config", "--trainer.logger"])
+        ['fit']
+    """
+    kept: list[str] = []
+    skip = False
+    for word in args:
+        name, equals, _ = word.partition("=")
+        if skip or any(name == option or name.startswith(option + ".") for option in options):
+            skip = not skip and not equals
+            continue
+        kept.append(word)
+    return kept
+
+
+def summary(function: Callable[..., Any]) -> str:
+    """The first line of the help of a command."""
+    return (inspect.getdoc(function) or "").partition("\n")[0]
+
+
+def _handed_on(function: Callable[..., Any]) -> str:
+    """Lines about the arguments of the class that a command hands its other arguments on to."""
+    if function not in _HANDED_TO:
+        return ""
+    path, name, _ = _HANDED_TO[function]
+    found = next(n for n in ast.parse(path.read_text()).body if isinstance(n, ast.ClassDef) and n.name == name)
+    texts = _argument_texts(ast.get_docstring(found) or "")
+    lines = (textwrap.fill(text, 92, initial_indent=" " * 4, subsequent_indent=" " * 4) for text in texts.values())
+    return "\n\n" + "\n".join(f"  --{name}\n{line}" for name, line in zip(texts, lines, strict=True))
+
+
+def _argument_texts(docstring: str) -> dict[str, str]:
+    """What a docstring says of each argument."""
+    from docstring_parser import parse
+
+    return {param.arg_name: " ".join((param.description or "").split()) for param in parse(docstring).params}

@@ -1,0 +1,130 @@
+"""Predictions as image files: the one place that knows their names, their contents and when a file may be written."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from gscnn_lightning.boundaries import label_boundaries
+from gscnn_lightning.classes import CITYSCAPES, CITYSCAPES_TRAIN_ID_TO_ID
+from gscnn_lightning.drawing.files import write_picture
+from gscnn_lightning.drawing.maps import Color, colorize_labels, gate_map, overlay_boundaries, overlay_labels
+from gscnn_lightning.errors import SettingError
+from gscnn_lightning.output import Prediction
+from gscnn_lightning.prediction import DEFAULT_FORMATS, Format
+
+_NUM_GATES = 3
+
+
+class PredictionFiles:
+    """Files of predicted images in a folder.
+
+    For an image called NAME, by format:
+
+    - "labels": ``NAME_labels.png``, train ids, uint8;
+    - "ids": ``NAME_ids.png``, official Cityscapes ids, uint8, as the evaluation server and script read them;
+    - "color": ``NAME_color.png``, class colours;
+    - "overlay": ``NAME_overlay.png``, photo tinted with class colours, class outlines in white;
+    - "boundary": ``NAME_boundary.png``, boundary probability times 255, uint8;
+    - "gates": ``NAME_gate1.png`` to ``NAME_gate3.png``, attention of the gated convolutions in false colours, each
+      stretched to its own range.
+
+    The last two come only from a network with shape stream. A file appears under its name when it is complete, so
+    what an interrupted run leaves behind is usable.
+
+    Args:
+        directory: folder to write to; made when needed.
+        class_names: K names of the classes.
+        class_colors: one RGB colour (0 to 255) per class.
+        formats: what to write.
+        overwrite: replace files that exist, instead of raising.
+
+    Raises:
+        SettingError: a format is unknown, or official ids are asked of classes that are not those of Cityscapes.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        class_names: Sequence[str],
+        class_colors: Sequence[Color],
+        formats: Sequence[Format] = DEFAULT_FORMATS,
+        overwrite: bool = False,
+    ) -> None:
+        unknown = [name for name in formats if name not in get_args(Format)]
+        if unknown or not formats:
+            raise SettingError(f"unknown formats {unknown}: choose from {', '.join(get_args(Format))}")
+        if "ids" in formats and tuple(class_names) != CITYSCAPES.names:
+            raise SettingError(
+                f"official ids need the {len(CITYSCAPES)} Cityscapes classes, and the {len(class_names)} classes "
+                f"{', '.join(class_names[:3])}, ... are others: leave the format 'ids' out"
+            )
+        self.directory = Path(directory)
+        self.class_colors = class_colors
+        self.formats = tuple(dict.fromkeys(formats))
+        self.overwrite = overwrite
+
+    def paths(self, name: str, shape_stream: bool) -> list[Path]:
+        """Files that an image has when it is done.
+
+        Args:
+            name: of the image.
+            shape_stream: whether the network has one.
+        """
+        endings: list[str] = []
+        for kind in self.formats:
+            if kind == "gates":
+                endings += [f"gate{index + 1}" for index in range(_NUM_GATES)] if shape_stream else []
+            elif kind != "boundary" or shape_stream:
+                endings.append(kind)
+        return [self.directory / f"{name}_{ending}.png" for ending in endings]
+
+    def write(self, prediction: Prediction, missing_only: bool = False) -> None:
+        """Write the files of an image.
+
+        Args:
+            prediction: what is known about it.
+            missing_only: leave files that exist, instead of raising.
+
+        Raises:
+            DataError: a file exists and is not to be overwritten, or cannot be written.
+        """
+        pictures = self._pictures(prediction)
+        for path in self.paths(prediction.name, prediction.boundary_prob is not None):
+            draw = pictures[path.name.rpartition("_")[2].removesuffix(".png")]
+            if not (missing_only and path.exists()):
+                write_picture(path, draw(), self.overwrite)
+
+    def _pictures(self, prediction: Prediction) -> dict[str, Callable[[], npt.NDArray[np.uint8]]]:
+        """How to make the picture of each file ending."""
+        labels, prob = prediction.preds, prediction.boundary_prob
+        pictures: dict[str, Callable[[], npt.NDArray[np.uint8]]] = {
+            "labels": lambda: labels,
+            "ids": lambda: official_ids(labels),
+            "color": lambda: colorize_labels(labels, self.class_colors),
+            "overlay": lambda: overlay_boundaries(
+                overlay_labels(prediction.photo, labels, self.class_colors),
+                label_boundaries(labels, radius=1),
+                color=(255, 255, 255),
+            ),
+        }
+        if prob is not None:
+            pictures["boundary"] = lambda: np.rint(255 * prob.astype(np.float32)).astype(np.uint8)
+        for index, gate in enumerate(prediction.gates):
+            pictures[f"gate{index + 1}"] = lambda gate=gate: gate_map(gate, labels.shape)[0]  # type: ignore[misc]
+        return pictures
+
+
+def official_ids(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+    """Cityscapes train ids as official ids; anything that is no class becomes 0, "unlabeled".
+
+    Example:
+        >>> official_ids(np.array([[0, 18, 255]])).tolist()
+        [[7, 33, 0]]
+    """
+    table = np.zeros(256, np.uint8)
+    for train_id, official in CITYSCAPES_TRAIN_ID_TO_ID.items():
+        table[train_id] = official
+    return table[labels]

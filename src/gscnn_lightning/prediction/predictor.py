@@ -1,0 +1,202 @@
+"""A network that predicts pictures and videos: reads ahead, predicts, writes behind."""
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from gscnn_lightning.drawing.maps import Picture
+from gscnn_lightning.errors import DataError
+from gscnn_lightning.inference import predict_logits
+from gscnn_lightning.output import Prediction, predictions
+from gscnn_lightning.prediction.files import PredictionFiles
+from gscnn_lightning.prediction.inputs import Input, read_frames, read_picture, video_properties
+from gscnn_lightning.terminal import progress, say
+
+# Pictures with more pixels at their largest scale are predicted in windows: whole ones would take too much memory.
+_LARGE = 2048 * 2048
+_LARGE_WINDOW = (1024, 1024)
+
+
+def predicted_sample(task: Any, data: Any, sample: Mapping[str, Any]) -> Prediction:  # noqa: ANN401
+    """An image of a data set with its labels and all that a network says of it.
+
+    Args:
+        task: a `GSCNNTask` in evaluation mode, predicts with its own windows, scales and flips.
+        data: the data module, whose rule makes the true boundary.
+        sample: "image" (3, H, W) uint8, "mask" (H, W) and "name", as a data set has it.
+    """
+    image, labels = sample["image"][None], sample["mask"].numpy()
+    found = predictions(task.predict_output(image.to(task.device)), {"name": [sample["name"]], "image": image})[0]
+    return replace(found, labels=labels, boundary=data.boundaries(labels))
+
+
+def spread_indices(length: int, number: int) -> list[int]:
+    """Places of a number of images that are spread evenly over a set, fewer if it is smaller.
+
+    Example:
+        >>> spread_indices(101, 3), spread_indices(2, 4)
+        ([0, 50, 100], [0, 1])
+    """
+    return np.unique(np.linspace(0, length - 1, number).round().astype(int)).tolist() if length else []
+
+
+class Predictor:
+    """A network and the files that it fills; one picture is being read and two written while one is predicted.
+
+    Args:
+        task: a `GSCNNTask` in evaluation mode; its settings say how to predict.
+        files: what is written.
+    """
+
+    def __init__(self, task: Any, files: PredictionFiles) -> None:  # noqa: ANN401
+        self.task = task
+        self.files = files
+        self.shape_stream = bool(task.settings.shape_stream)
+
+    def run(self, inputs: Sequence[Input]) -> list[str]:
+        """Predict what is missing; returns one message for each input that failed."""
+        pictures = [item for item in inputs if not item.is_video]
+        missing = [item for item in pictures if not self.is_done(item.name)]
+        failed: list[str] = []
+        if len(missing) < len(pictures):
+            say(f"{len(pictures) - len(missing)} of {len(pictures)} pictures were there already", stderr=True)
+        with progress(len(missing), "pictures", disable=not missing) as advance:
+            found = _readable(missing, failed, advance)
+            self._write_all(((item.name, picture) for item, picture in found), advance)
+        for item in inputs:
+            if item.is_video:
+                self._predict_video(item, failed)
+        return failed
+
+    def is_done(self, name: str) -> bool:
+        """Whether all files of a picture are there and may stay."""
+        return not self.files.overwrite and all(path.exists() for path in self.files.paths(name, self.shape_stream))
+
+    def _predict_video(self, item: Input, failed: list[str]) -> None:
+        count, rate = video_properties(item.path)
+        wanted = [not self.is_done(_frame_name(item, index)) for index in range(count)]
+        try:
+            with progress(sum(wanted) or None, item.path.name) as advance:
+                frames = read_frames(item.path, wanted)
+                self._write_all(((_frame_name(item, index), frame) for index, frame in frames), advance)
+        except DataError as error:
+            failed.append(str(error))
+        for kind in ("overlay", "color"):
+            if kind in self.files.formats:
+                _join_frames(self.files.directory, item.name, kind, rate, self.files.overwrite)
+
+    def _write_all(self, pictures: Iterable[tuple[str, Picture]], advance: Callable[[], None]) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pending: deque[Future[None]] = deque()
+            for name, picture in pictures:
+                prediction = self._predict(name, picture)
+                pending.append(pool.submit(self.files.write, prediction, not self.files.overwrite))
+                if len(pending) > 2:
+                    pending.popleft().result()
+                advance()
+            for future in pending:
+                future.result()
+
+    def _predict(self, name: str, picture: Picture) -> Prediction:
+        settings = self.task.settings
+        window, pixels = settings.window, picture.shape[0] * picture.shape[1]
+        if window is None and pixels * max(settings.scales) ** 2 > _LARGE:
+            window = _LARGE_WINDOW
+        image = torch.from_numpy(picture).permute(2, 0, 1)[None].contiguous()
+        output = predict_logits(
+            self.task, image.to(self.task.device), window, settings.overlap, settings.scales, settings.flip_average
+        )
+        return predictions(output, {"name": [name], "image": image}, with_gates="gates" in self.files.formats)[0]
+
+
+def _readable(items: Sequence[Input], failed: list[str], skip: Callable[[], object]) -> Iterator[tuple[Input, Picture]]:
+    """Pictures in order, the next one being read meanwhile; messages of those that cannot be read go to `failed`."""
+    with ThreadPoolExecutor(1) as pool:
+        following = [pool.submit(read_picture, item.path) for item in items[:1]]
+        for index, item in enumerate(items):
+            future = following.pop()
+            following += [pool.submit(read_picture, other.path) for other in items[index + 1 : index + 2]]
+            try:
+                picture = future.result()
+            except DataError as error:
+                failed.append(str(error))
+                skip()
+                continue
+            yield item, picture
+
+
+def _frame_name(item: Input, index: int) -> str:
+    return f"{item.name}/{index:06}"
+
+
+def _join_frames(directory: Path, name: str, kind: str, rate: float, overwrite: bool) -> None:
+    """The frames of a video as a video again, beside the folder of the frames."""
+    path = directory / f"{name}_{kind}.mp4"
+    frames = sorted((directory / name).glob(f"*_{kind}.png"))
+    if not frames or (path.exists() and not overwrite):
+        return
+    first = cv2.imread(str(frames[0]))
+    assert first is not None
+    part = path.with_name(f".{path.name}.part.mp4")
+    writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, (first.shape[1], first.shape[0]))
+    for frame in frames:
+        picture = cv2.imread(str(frame))
+        assert picture is not None
+        writer.write(picture)
+    writer.release()
+    if not part.exists():
+        raise DataError(f"cannot write {path}: this build of OpenCV has no MPEG-4 encoder; the frames are in {name}/")
+    part.replace(path)
+
+
+def check_same_run(note: Path, checkpoint: str, task: Any, overwrite: bool) -> None:  # noqa: ANN401
+    """Refuse to complete predictions that were made with something else; note what these are made with.
+
+    Args:
+        note: file with the settings.
+        checkpoint: that predicts.
+        task: the task of the checkpoint.
+        overwrite: everything is made again.
+
+    Raises:
+        DataError: what is there was made with another checkpoint or other settings.
+    """
+    h = task.settings
+    made_with: dict[str, Any] = {
+        "checkpoint": _digest(Path(checkpoint)),
+        "window": None if h.window is None else list(h.window),
+        "overlap": h.overlap,
+        "scales": list(h.scales),
+        "flip": h.flip_average,
+    }
+    try:
+        before = json.loads(note.read_text()) if note.exists() else made_with
+    except (OSError, ValueError) as error:
+        raise DataError(f"{note} cannot be read ({error}): choose another --out, or remove it") from error
+    differing = [key for key in made_with if before.get(key) != made_with[key]]
+    if differing and not overwrite:
+        key = differing[0]
+        raise DataError(
+            f"{note} says that what is there was made with {key} {before.get(key)}, and this would be made with "
+            f"{made_with[key]}: choose another --out, or make everything again with --overwrite true"
+        )
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(made_with, indent=2) + "\n")
+
+
+def _digest(path: Path) -> str:
+    """What tells a file from others, wherever it lies."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,163 @@
+"""What scores are called: in logs, files and sweeps (public), and as headings. Names are made and read here only."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+MIOU = "miou"
+"""Mean IoU, the score that chooses the best checkpoint."""
+
+IOU = "iou"
+BOUNDARY_IOU = "boundary_iou"
+BOUNDARY_ODS = "boundary_ods"
+IIOU = "iiou"
+
+MEAN_NAMES = {
+    MIOU: "mean IoU",
+    "accuracy": "pixel accuracy",
+    "mean_accuracy": "class accuracy",
+    "fwiou": "frequency-weighted IoU",
+    "category_miou": "category IoU",
+    IIOU: "mean iIoU",
+    "category_miiou": "category iIoU",
+    BOUNDARY_IOU: "Boundary IoU",
+    BOUNDARY_ODS: "boundary map, best F",
+}
+"""Names of mean scores as headings."""
+
+_HEADINGS = {IOU: "IoU", MIOU: "mIoU", BOUNDARY_IOU: "BIoU", IIOU: "iIoU"}
+_BOUNDARY_F = "boundary_f1_"
+_OF_CLASS, _OF_CROP = "iou_", "miou_crop_"
+_DIAGONAL = 2290  # of a frame of 1024x2048, in pixels
+
+
+def boundary_score(tolerance: float) -> str:
+    """Name of the boundary F-score at a tolerance.
+
+    Args:
+        tolerance: in pixels, or a fraction of the diagonal below 1.
+
+    Example:
+        >>> boundary_score(3), boundary_score(0.01)
+        ('boundary_f1_3px', 'boundary_f1_0.01diag')
+    """
+    return f"{_BOUNDARY_F}{tolerance:g}{'px' if tolerance >= 1 else 'diag'}"
+
+
+def is_boundary_score(name: str) -> bool:
+    """Whether a name is that of a boundary F-score."""
+    return name.startswith(_BOUNDARY_F)
+
+
+def tolerance_text(name: str) -> str:
+    """Tolerance of a boundary F-score as in its name, without "px".
+
+    Example:
+        >>> tolerance_text("boundary_f1_3px"), tolerance_text("boundary_f1_0.01diag")
+        ('3', '0.01diag')
+    """
+    return name.removeprefix(_BOUNDARY_F).removesuffix("px")
+
+
+def tolerance_pixels(name: str) -> float:
+    """Tolerance of a boundary F-score in pixels; a fraction of the diagonal counts as that of a frame of 1024x2048.
+
+    Example:
+        >>> tolerance_pixels("boundary_f1_3px"), tolerance_pixels("boundary_f1_0.01diag")
+        (3.0, 22.9)
+    """
+    value, unit = re.fullmatch(r"([\d.e+-]+)(px|diag)", name.removeprefix(_BOUNDARY_F)).groups()  # type: ignore[union-attr]
+    return float(value) if unit == "px" else round(float(value) * _DIAGONAL, 6)
+
+
+def loosest_boundary_score(names: Iterable[str]) -> str | None:
+    """The boundary F at the largest tolerance; None if there is none.
+
+    Example:
+        >>> loosest_boundary_score(["miou", "boundary_f1_12px", "boundary_f1_3px"])
+        'boundary_f1_12px'
+    """
+    return max(filter(is_boundary_score, names), key=tolerance_pixels, default=None)
+
+
+def mean_name(name: str) -> str:
+    """Name of the mean over classes of a score per class: the same, but for the IoU.
+
+    Example:
+        >>> mean_name("iou"), mean_name("boundary_f1_3px")
+        ('miou', 'boundary_f1_3px')
+    """
+    return MIOU if name == IOU else name
+
+
+def class_iou_name(class_name: str) -> str:
+    """Logged name of the IoU of a class.
+
+    Example:
+        >>> class_iou_name("traffic light")
+        'iou_traffic_light'
+    """
+    return _OF_CLASS + class_name.replace(" ", "_")
+
+
+def class_of_iou(name: str) -> str | None:
+    """Class whose IoU was logged under a name, with spaces; None for another score.
+
+    Example:
+        >>> class_of_iou("iou_traffic_light"), class_of_iou("miou")
+        ('traffic light', None)
+    """
+    return name.removeprefix(_OF_CLASS).replace("_", " ") if name.startswith(_OF_CLASS) else None
+
+
+def crop_name(factor: str) -> str:
+    """Logged name of the mean IoU at a crop factor of the distance-based evaluation.
+
+    Example:
+        >>> crop_name("400")
+        'miou_crop_400'
+    """
+    return _OF_CROP + factor
+
+
+def is_share(name: str) -> bool:
+    """Whether a logged quantity is a score in [0, 1], to be shown in percent."""
+    return IOU in name or "accuracy" in name or name.startswith("boundary_")
+
+
+def main_scores(names: Iterable[str]) -> list[str]:
+    """Mean IoU and boundary F-scores among names, in their order: what there is room for everywhere.
+
+    Example:
+        >>> main_scores(["accuracy", "miou", "boundary_f1_3px", "boundary_iou"])
+        ['miou', 'boundary_f1_3px']
+    """
+    return [name for name in names if name == MIOU or is_boundary_score(name)]
+
+
+def score_order(name: str) -> tuple[int, float, str]:
+    """Sorting key: the mean IoU first, then boundary F by tolerance, then the others by name."""
+    if name == MIOU:
+        return 0, 0.0, name
+    return (1, tolerance_pixels(name), name) if is_boundary_score(name) else (2, 0.0, name)
+
+
+def score_headings(columns: Sequence[str]) -> list[str]:
+    """Names of scores as short headings.
+
+    Example:
+        >>> score_headings(["iou", "boundary_f1_3px", "boundary_f1_0.01diag", "boundary_iou", "iiou", "miou"])
+        ['IoU', 'F 3 px', 'F 0.01diag', 'BIoU', 'iIoU', 'mIoU']
+    """
+    return [_HEADINGS.get(name, name.replace(_BOUNDARY_F, "F ").replace("px", " px")) for name in columns]
+
+
+def score_title(name: str) -> str:
+    """Name of a score as a title; names that are not known stay as they are.
+
+    Example:
+        >>> score_title("miou"), score_title("boundary_f1_3px"), score_title("other")
+        ('mean IoU', 'boundary F, 3 px', 'other')
+    """
+    if is_boundary_score(name):
+        return score_headings([name])[0].replace("F ", "boundary F, ")
+    return MEAN_NAMES.get(name, name)

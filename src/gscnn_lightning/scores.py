@@ -1,0 +1,75 @@
+"""What an evaluation measured, as plain data: the one type of score from the metrics to tables, files and reports."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from gscnn_lightning.score_names import loosest_boundary_score
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Scores of one image, in [0, 1] or NaN.
+
+    Attributes:
+        index: place of the image in its data set.
+        name: its name.
+        values: boundary F by logged name, such as "boundary_f1_3px", the mean over classes with a boundary in
+            prediction or labels; and "miou", the mean over classes in prediction or labels.
+    """
+
+    index: int
+    name: str
+    values: dict[str, float]
+
+
+@dataclass
+class Scores:
+    """Scores in [0, 1], NaN where there is nothing to score.
+
+    Attributes:
+        means: scores of the whole data set by name, such as "miou".
+        classes: K scores, one per class, by name, such as "iou"; `score_names.mean_name` has the name of their mean.
+        class_names: K names; empty where they are not known.
+        categories: scores per Cityscapes category: {"flat": {"category_iou": ...}, ...}; empty for other classes.
+        crops: mean IoU by crop factor of the distance-based evaluation; empty if it was not asked for.
+        confusion: (K, K) int64, pixels of each true class (row) by predicted class (column); None if not counted.
+        images: scores of the single images in the order of the data set; empty if batches had no names.
+        epoch: epoch of the training that was evaluated, counted from 1; None outside of a training.
+        training_seconds: time of the training that led to them, validations included; None if it was not measured.
+    """
+
+    means: dict[str, float]
+    classes: dict[str, list[float]]
+    class_names: tuple[str, ...] = ()
+    categories: dict[str, dict[str, float]] = field(default_factory=dict)
+    crops: dict[str, float] = field(default_factory=dict)
+    confusion: npt.NDArray[np.int64] | None = None
+    images: list[ImageScores] = field(default_factory=list)
+    epoch: int | None = None
+    training_seconds: float | None = None
+
+    def of_class(self, name: str) -> dict[str, float]:
+        """Every score of a class; empty if the class is not known.
+
+        Args:
+            name: of the class.
+        """
+        if name not in self.class_names:
+            return {}
+        index = self.class_names.index(name)
+        return {score: values[index] for score, values in self.classes.items()}
+
+
+def worst_images(images: list[ImageScores]) -> list[ImageScores]:
+    """Images by boundary F at the largest tolerance, the worst first; those without any boundary are left out.
+
+    Args:
+        images: all with the same scores.
+    """
+    key = loosest_boundary_score(images[0].values) if images else None
+    if key is None:
+        return []
+    return sorted((image for image in images if math.isfinite(image.values[key])), key=lambda image: image.values[key])

@@ -1,0 +1,1 @@
+"""Many trainings, or many checkpoints, in one table."""

@@ -1,0 +1,354 @@
+"""The rows of the paper's ablation with one budget and several seeds, in one table."""
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from pytorch_lightning.cli import instantiate_class
+
+from gscnn_lightning.checkpoint import check_checkpoint, load_task
+from gscnn_lightning.data.base import SegmentationDataModule
+from gscnn_lightning.drawing.files import write_picture
+from gscnn_lightning.drawing.sheets import comparison_sheet
+from gscnn_lightning.errors import GSCNNError, SettingError, WeightsError
+from gscnn_lightning.fit_settings import check_same_settings, parsed_settings
+from gscnn_lightning.prediction.predictor import predicted_sample, spread_indices
+from gscnn_lightning.run_folder import RunFolder
+from gscnn_lightning.run_folder.score_files import read_scores, write_json, write_table
+from gscnn_lightning.score_names import BOUNDARY_IOU, main_scores, score_headings
+from gscnn_lightning.shipped_configs import find_config
+from gscnn_lightning.studies.tables import Spread, TextTable, number
+from gscnn_lightning.studies.training import logger_arguments, run_training
+from gscnn_lightning.task import PREDICTION_SETTINGS
+from gscnn_lightning.terminal import say
+
+ROWS = ("control", "gated", "gradient", "dual_task")
+_LABELS = {"gated": "+ gates", "gradient": "+ image gradient", "dual_task": "+ dual task"}
+_OWN_SETTINGS = ("ckpt_path", "seed_everything", "trainer.logger", "trainer.enable_progress_bar", "data.init_args.seed")
+_IMAGES = 4
+_TIME = "training_minutes"
+_PARTS = ("mean", "std", "low", "high", "count")
+
+
+@dataclass(frozen=True)
+class Training:
+    """One row with one seed.
+
+    Attributes:
+        row: name of the row.
+        seed: its seed.
+        run: where its run is.
+        arguments: those of ``gscnn-fit fit``.
+    """
+
+    row: str
+    seed: int
+    run: RunFolder
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a training.
+
+    Attributes:
+        row: name of the row.
+        seed: its seed.
+        run: where its run is.
+        means: scores in [0, 1] by name, such as "miou"; NaN where a score does not exist. Empty if it failed.
+        seconds: training time, validations included; NaN if it failed.
+        failure: why it failed, or "".
+    """
+
+    row: str
+    seed: int
+    run: RunFolder
+    means: Mapping[str, float]
+    seconds: float
+    failure: str = ""
+
+
+def run_ablation(
+    arguments: Sequence[str],
+    seeds: Sequence[int] = (0, 1),
+    rows: Sequence[str] = ROWS,
+    out: Path = Path("runs/ablation"),
+) -> list[Result]:
+    """Train every row with every seed, and write one table and one picture.
+
+    Args:
+        arguments: those of ``gscnn-fit fit``, the same for all rows.
+        seeds: seeds to train with.
+        rows: names of shipped rows, or paths of configs; differences are to the first.
+        out: folder for a run per row and seed, ablation.csv, ablation.json, ablation.md and contact_sheets.png.
+
+    Returns:
+        A result per row and seed; failed ones say why.
+
+    Raises:
+        SettingError: a row, a seed or an override cannot be used, or the folder has an ablation with other settings.
+    """
+    trainings = _plan(arguments, seeds, rows, out)
+    results = []
+    for index, training in enumerate(trainings, start=1):
+        heading = f"{index} of {len(trainings)}: {_label(training.row)}, seed {training.seed}"
+        results.append(_train(training, heading))
+    parameters, note = _look_at_networks(results, _settings(trainings[0]), out)
+    _report(results, parameters, out)
+    if note:
+        say(note)
+    return results
+
+
+def _plan(arguments: Sequence[str], seeds: Sequence[int], rows: Sequence[str], out: Path) -> list[Training]:
+    """All trainings, after a look at their settings and at what is in the folder."""
+    files = {Path(row).stem: find_config(row, "ablation") for row in rows}
+    for what, given, unique in (("rows", rows, files), ("seeds", seeds, set(seeds))):
+        if not given or len(unique) != len(given):
+            raise SettingError(f"{what} are {','.join(map(str, given)) or 'empty'}: give each of them once")
+    _check_arguments(arguments, files)
+    has_data_seed = "seed" in parsed_settings(arguments)["data"].get("init_args", {})
+    trainings = []
+    for row, file in files.items():
+        for seed in seeds:
+            run = RunFolder(out / f"{row}_seed{seed}")
+            own = ["--config", str(file), "--seed_everything", str(seed), *logger_arguments(run)]
+            own += ["--data.seed", str(seed)] if has_data_seed else []
+            trainings.append(Training(row, seed, run, (*arguments, *own)))
+    _check_folder(trainings, out)
+    return trainings
+
+
+def _check_arguments(arguments: Sequence[str], files: Mapping[str, Path]) -> None:
+    """Refuse to set for all rows what the rows differ in, and what this tool sets."""
+    taken = {"seed_everything": "give --seeds", "ckpt_path": "an interrupted row goes on by itself"}
+    for row, file in files.items():
+        for key in _dotted(yaml.safe_load(file.read_text()) or {}):
+            taken.setdefault(key, f"row {row} sets it; rows of your own are configs: --rows control,FILE")
+    for word in arguments:
+        key = word.removeprefix("--").partition("=")[0]
+        if word.startswith("--") and (key in taken or key.startswith("trainer.logger")):
+            raise SettingError(f"--{key} cannot be the same for all rows: {taken.get(key, 'give --out')}")
+
+
+def _dotted(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in settings.items():
+        keys += _dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [prefix + key]
+    return keys
+
+
+def _settings(training: Training) -> dict[str, Any]:
+    """What a training is made with, apart from its seed and its place."""
+    settings = parsed_settings(training.arguments)
+    for name in _OWN_SETTINGS:
+        *parents, last = name.split(".")
+        place = settings
+        for parent in parents:
+            place = place.get(parent, {})
+        place.pop(last, None)
+    return settings
+
+
+def _check_folder(trainings: Sequence[Training], out: Path) -> None:
+    """Compare the settings with those of the folder's earlier trainings, and keep them for the next time."""
+    path = out / "settings.json"
+    kept: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    for training in {t.row: t for t in trainings}.values():
+        settings = json.loads(json.dumps(_settings(training)))
+        what = f"{out} has an ablation with other settings. Row {training.row}"
+        check_same_settings(kept.setdefault(training.row, settings), settings, what)
+    write_json(path, kept)
+
+
+def _train(training: Training, heading: str) -> Result:
+    run = training.run
+    if run.is_finished():
+        say(f"{heading}: finished already")
+        return _result(training)
+    say(f"{heading}: in {run.path}")
+
+    def on_epoch(line: str) -> bool:
+        say(f"  {line}")
+        return False
+
+    command = [sys.executable, "-m", "gscnn_lightning", "fit", *training.arguments, *_resume(run)]
+    log = run.path.with_name(f"{run.path.name}.log")
+    outcome = run_training(command, log, on_epoch)
+    if outcome.code == 0 and run.is_finished():
+        return _result(training)
+    failure = (
+        f"exit code {outcome.code}: {outcome.message}" if outcome.code else "it ended before its scores were written"
+    )
+    say(f"  failed, {failure}\n  all of its output is in {log}")
+    return Result(training.row, training.seed, run, {}, math.nan, failure)
+
+
+def _resume(run: RunFolder) -> list[str]:
+    """Arguments by which an interrupted training goes on in its own folder; none if it has no usable checkpoint."""
+    run.config.unlink(missing_ok=True)  # Lightning refuses to write its config a second time
+    run.keep_metrics()
+    try:
+        check_checkpoint(str(run.last_checkpoint))
+    except WeightsError:
+        return []
+    return ["--ckpt_path", str(run.last_checkpoint)]
+
+
+def _result(training: Training) -> Result:
+    scores = read_scores(training.run, "val")
+    seconds = math.nan if scores.training_seconds is None else scores.training_seconds
+    return Result(training.row, training.seed, training.run, scores.means, seconds)
+
+
+def _look_at_networks(results: Sequence[Result], settings: Mapping[str, Any], out: Path) -> tuple[dict[str, int], str]:
+    """Parameters of every row, and their pictures side by side; with what hindered that."""
+    trained = [r for r in results if not r.failure and r.run.best_checkpoint.is_file()]
+    # Networks of one seed, that of the most rows, so that nothing but the rows differs.
+    seeds = [result.seed for result in trained]
+    first = {r.row: r for r in trained if r.seed == max(seeds, key=seeds.count)}
+    parameters: dict[str, int] = {}
+    if not first:
+        return parameters, ""
+    try:
+        data = _data(settings)
+        dataset: Any = data.val_dataloader().dataset
+        # The same images as on the contact sheet of every run.
+        samples = [dataset[index] for index in spread_indices(len(dataset), _IMAGES)]
+        networks = []
+        for row, result in first.items():
+            chosen = {name: settings["model"][name] for name in PREDICTION_SETTINGS if name in settings["model"]}
+            task = load_task(str(result.run.best_checkpoint), **chosen)
+            parameters[row] = sum(parameter.numel() for parameter in task.network.parameters())
+            with torch.no_grad():
+                networks.append([predicted_sample(task, data, sample) for sample in samples])
+        sheet = comparison_sheet([_label(row) for row in first], networks, data.class_names, data.class_colors)
+    except GSCNNError as error:
+        return parameters, f"no pictures: {error}"
+    picture = out / "contact_sheets.png"
+    write_picture(picture, sheet, overwrite=True)
+    return parameters, f"side by side: {picture} (seed {next(iter(first.values())).seed})"
+
+
+def _data(settings: Mapping[str, Any]) -> SegmentationDataModule:
+    data = instantiate_class((), settings["data"])
+    data.setup("validate")
+    return data
+
+
+def _label(row: str) -> str:
+    return _LABELS.get(row, row)
+
+
+def _report(results: Sequence[Result], parameters: Mapping[str, int], out: Path) -> None:
+    """Print and save the tables."""
+    rows = list(dict.fromkeys(result.row for result in results))
+    names = _score_names(results)
+    scores = {row: _spreads([r for r in results if r.row == row], names) for row in rows}
+    changes = {row: _changes(results, rows[0], row, names) for row in rows[1:]}
+    tables = _tables(results, scores, changes, parameters)
+    failed = [f"{_label(r.row)}, seed {r.seed}, failed: {r.failure}" for r in results if r.failure]
+    for table in tables:
+        say(table.for_terminal())
+    for text in failed:
+        say(text)
+    _save(results, scores, changes, parameters, out)
+    markdown = [table.markdown() for table in tables] + ["".join(f"- {line}\n" for line in failed)]
+    (out / "ablation.md").write_text("\n".join(part for part in markdown if part))
+    say(f"saved in {out}: ablation.csv, ablation.json, ablation.md")
+
+
+def _tables(
+    results: Sequence[Result],
+    scores: Mapping[str, Mapping[str, Spread]],
+    changes: Mapping[str, Mapping[str, Spread]],
+    parameters: Mapping[str, int],
+) -> list[TextTable]:
+    """The scores, and their differences to the first row's."""
+    names = list(next(iter(scores.values())))
+    seeds = len({result.seed for result in results})
+    # Of two values, a standard deviation says no more than their distance, and says it less plainly.
+    spread = {1: "one seed", 2: "2 seeds, mean ± half their distance"}
+    title = spread.get(seeds, f"{seeds} seeds, mean ± sample standard deviation")
+    labels = {row: _label(row) for row in scores}
+    for row in scores:
+        finished = sum(result.row == row and not result.failure for result in results)
+        labels[row] += f" ({finished} of {seeds})" if finished < seeds else ""
+
+    def texts(spreads: Mapping[str, Spread], sign: str) -> list[str]:
+        cells = [spreads[name].text(sign, with_std=seeds > 2) for name in names if name != _TIME]
+        return [*cells, number(spreads[_TIME].mean, "x{:.2f}" if sign else "{:.1f}")]
+
+    headings = [_heading(name) for name in names]
+    cells = [[labels[r], *texts(s, ""), number(parameters.get(r, math.nan), "{:,}")] for r, s in scores.items()]
+    tables = [TextTable(f"scores in %, {title}", ["row", *headings, "parameters"], cells)]
+    if changes:
+        cells = [[labels[row], *texts(spreads, "+")] for row, spreads in changes.items()]
+        title = f"minus {_label(next(iter(scores)))} of the same seed, {title}"
+        tables.append(TextTable(title, ["row", *headings], cells))
+    return tables
+
+
+def _score_names(results: Sequence[Result]) -> list[str]:
+    """Names of the scores of the table, in the order of the runs, and the training time."""
+    known = dict.fromkeys(name for result in results for name in result.means)
+    return [*main_scores(known), *([BOUNDARY_IOU] if BOUNDARY_IOU in known else []), _TIME]
+
+
+def _heading(name: str) -> str:
+    return "minutes" if name == _TIME else score_headings([name])[0]
+
+
+def _value(result: Result, name: str) -> float:
+    """A score in percent, or the training time in minutes; NaN if there is none."""
+    if name == _TIME:
+        return result.seconds / 60
+    return 100 * result.means.get(name, math.nan)
+
+
+def _spreads(results: Sequence[Result], names: Sequence[str]) -> dict[str, Spread]:
+    return {name: Spread.of([_value(result, name) for result in results]) for name in names}
+
+
+def _changes(results: Sequence[Result], reference: str, row: str, names: Sequence[str]) -> dict[str, Spread]:
+    """Differences between the results of two rows with the same seed; of times, their ratio."""
+    before, after = ({r.seed: r for r in results if r.row == which} for which in (reference, row))
+    pairs = [(before[seed], after[seed]) for seed in before if seed in after]
+    changes = {name: Spread.of([_value(b, name) - _value(a, name) for a, b in pairs]) for name in names}
+    return {**changes, _TIME: Spread.of([_value(b, _TIME) / _value(a, _TIME) for a, b in pairs])}
+
+
+def _save(
+    results: Sequence[Result],
+    scores: Mapping[str, Mapping[str, Spread]],
+    changes: Mapping[str, Mapping[str, Spread]],
+    parameters: Mapping[str, int],
+    out: Path,
+) -> None:
+    """The numbers as CSV, a line per row, and as JSON with those of every training."""
+    table: dict[str, dict[str, float | None]] = {}
+    for row, spreads in scores.items():
+        table[row] = {f"{name}_{part}": getattr(s, part) for name, s in spreads.items() for part in _PARTS}
+        table[row].update({f"{name}_difference": s.mean for name, s in changes.get(row, {}).items() if name != _TIME})
+        table[row]["parameters"] = parameters.get(row)
+    write_table(out / "ablation.csv", table, first="row")
+    record = {
+        "unit": "scores in percent, time in minutes, differences in points, of times the ratio",
+        "rows": {row: {name: asdict(spread) for name, spread in spreads.items()} for row, spreads in scores.items()},
+        "differences": {row: {name: asdict(s) for name, s in spreads.items()} for row, spreads in changes.items()},
+        "parameters": dict(parameters),
+        "trainings": [_record(result) for result in results],
+    }
+    write_json(out / "ablation.json", record)
+
+
+def _record(result: Result) -> dict[str, Any]:
+    record = asdict(result)
+    del record["run"]
+    return {**record, "folder": str(result.run.path)}

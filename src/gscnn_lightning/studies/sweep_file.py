@@ -1,0 +1,180 @@
+"""Sweep files in the format of W&B: what they say, and how Optuna draws from them."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
+from gscnn_lightning.errors import SettingError
+from gscnn_lightning.parsing import option_values, without_options
+from gscnn_lightning.shipped_configs import find_config
+
+if TYPE_CHECKING:
+    import optuna
+
+_BY_SERVER = ("--trainer.logger",)
+
+
+def read_sweep(file: str) -> dict[str, Any]:
+    """Content of a sweep file.
+
+    Args:
+        file: path, or the name of a shipped one, such as "optimizer".
+
+    Raises:
+        SettingError: it cannot be read, or is no sweep file.
+    """
+    try:
+        config = yaml.safe_load(find_config(file, "sweep").read_text())
+    except OSError as error:
+        raise SettingError(f"sweep file {file} cannot be read ({error.strerror}): check the path") from error
+    except (yaml.YAMLError, ValueError) as error:  # a date that does not exist is a ValueError
+        raise SettingError(f"sweep file {file} is not valid YAML ({error}): correct it there") from error
+    if not isinstance(config, dict):
+        raise SettingError(f"{file} is no sweep file: it needs method, metric, parameters and command")
+    return config
+
+
+class Sweep:
+    """A sweep file.
+
+    Args:
+        config: its content; "method", "metric", "parameters" and "command" are read, "early_terminate" and "run_cap" if
+            they are there.
+
+    Raises:
+        SettingError: something is missing in it, or is not known here.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        try:
+            self.metric = str(config["metric"]["name"])
+            self.minimizes = config["metric"].get("goal", "minimize") == "minimize"
+            self.method, self.parameters = str(config["method"]), dict(config["parameters"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise SettingError(
+                f"the sweep file lacks {error}: it needs method, metric with name and goal, and parameters"
+            ) from error
+        if self.method not in ("grid", "random", "bayes"):
+            raise SettingError(f"method is {self.method}: use grid, random or bayes")
+        self.program = str(config.get("program", "gscnn-fit"))
+        self.command = [str(word) for word in config.get("command") or ("${program}", "fit", "${args}")]
+        self.early_terminate = config.get("early_terminate")
+        self.run_cap = config.get("run_cap")
+        for name, parameter in self.parameters.items():
+            _check_parameter(name, parameter)
+
+    @property
+    def grid(self) -> dict[str, list[Any]]:
+        """Values of every parameter of a grid, as Optuna keeps them.
+
+        Raises:
+            SettingError: a parameter has no finite number of values.
+        """
+        return {name: _choices(name, p) for name, p in self.parameters.items() if "value" not in p}
+
+    def number_of_runs(self, given: int | None) -> int:
+        """How many runs there are to be: as asked for, as the file says, or as the grid has points.
+
+        Args:
+            given: number that was asked for, None if none was.
+
+        Raises:
+            SettingError: nothing says how many, or fewer than one.
+        """
+        points = math.prod(len(values) for values in self.grid.values()) if self.method == "grid" else None
+        runs = min((n for n in (given or self.run_cap, points) if n is not None), default=None)
+        if runs is None or runs < 1 or given == 0:
+            raise SettingError(f"{'how many runs?' if given is None else f'number of runs is {given}:'} give --runs N")
+        return int(runs)
+
+    def draw(self, trial: "optuna.Trial") -> dict[str, Any]:
+        """Values of all parameters for one run."""
+        return {name: _suggest(trial, name, parameter, self.method) for name, parameter in self.parameters.items()}
+
+    def command_line(self, values: Mapping[str, Any], more: Sequence[str]) -> list[str]:
+        """The line that W&B's agent would run, without its logger.
+
+        Args:
+            values: what was drawn, by setting.
+            more: further arguments, before the drawn values; configs among them take the place of those of the file.
+        """
+        own_config = bool(option_values(more, "--config"))
+        replaced = [*_BY_SERVER, "--config"] if own_config else _BY_SERVER
+        command = without_options(create_sweep_command(list(self.command)), replaced)
+        arguments = create_sweep_command_args({"args": {name: {"value": value} for name, value in values.items()}})
+        arguments.update(interpreter=["python"], program=[self.program], env=["/usr/bin/env"])
+        line: list[str] = []
+        for word in command:
+            if not (word.startswith("${") and word.endswith("}")):
+                line.append(word)
+                continue
+            name = word[2:-1]
+            if name not in arguments:
+                raise SettingError(f"{word} in the command is not known here: use ${{args}}")
+            line += more if name.startswith("args") else []
+            line += arguments[name]
+        return line
+
+
+_LOG = ("log_uniform_values", "q_log_uniform_values")
+_EXPONENTS = ("log_uniform", "q_log_uniform")
+_RANGES = ("uniform", "q_uniform", *_LOG, *_EXPONENTS)
+
+
+def _distribution(parameter: Mapping[str, Any]) -> str:
+    """Name of a distribution, by W&B's defaults where it is not said."""
+    if "value" in parameter:
+        return "constant"
+    if "values" in parameter:
+        return "categorical_w_probabilities" if "probabilities" in parameter else "categorical"
+    whole = all(isinstance(parameter.get(end), int) for end in ("min", "max"))
+    return str(parameter.get("distribution", "int_uniform" if whole else "uniform"))
+
+
+def _check_parameter(name: str, parameter: Any) -> None:  # noqa: ANN401
+    if not isinstance(parameter, Mapping):
+        raise SettingError(f"parameter {name} is {parameter}: write `value:`, `values:`, or `min:` and `max:` below it")
+    if "parameters" in parameter:
+        raise SettingError(f"parameter {name} has parameters of its own: write {name}.{next(iter(parameter), '')} ...")
+    kind = _distribution(parameter)
+    if kind not in ("constant", "categorical", "int_uniform", *_RANGES):
+        raise SettingError(
+            f"parameter {name} has the distribution {kind}, which is not known here: use values, int_uniform, "
+            f"{', '.join(_RANGES)}"
+        )
+    if kind in ("int_uniform", *_RANGES) and not parameter.get("min", 1) < parameter.get("max", 0):
+        raise SettingError(f"parameter {name}: {dict(parameter)} has no min below its max")
+
+
+def _choices(name: str, parameter: Mapping[str, Any]) -> list[Any]:
+    kind = _distribution(parameter)
+    if kind == "categorical":
+        return [json.dumps(value) for value in parameter["values"]]
+    if kind == "int_uniform":
+        return list(range(parameter["min"], parameter["max"] + 1))
+    raise SettingError(f"parameter {name} of a grid is {kind}: give it values")
+
+
+def _suggest(trial: "optuna.Trial", name: str, parameter: Mapping[str, Any], method: str) -> Any:  # noqa: ANN401
+    kind = _distribution(parameter)
+    if kind == "constant":
+        return parameter["value"]
+    if kind == "categorical":
+        return json.loads(trial.suggest_categorical(name, _choices(name, parameter)))  # lists are no choices for Optuna
+    low, high = parameter["min"], parameter["max"]
+    if kind == "int_uniform":
+        return trial.suggest_int(name, low, high)
+    if kind in _EXPONENTS:
+        low, high = math.exp(low), math.exp(high)
+    value = trial.suggest_float(name, low, high, log=kind in _LOG + _EXPONENTS)
+    return _rounded(value, parameter.get("q", 1)) if kind.startswith("q_") else value
+
+
+def _rounded(value: float, q: float) -> float:
+    """The nearest multiple of q, whole if q is."""
+    multiple = round(value / q) * q
+    return multiple if isinstance(q, int) else float(f"{multiple:.12g}")

@@ -1,0 +1,99 @@
+"""Trainings that a tool starts: each is a ``gscnn-fit`` process of its own, so that none can harm the others."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gscnn_lightning.errors import SettingError
+from gscnn_lightning.run_folder import RunFolder
+
+_PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Attributes:
+        code: exit code of its process, 0 for success.
+        message: what the process said last about an error, "" if it ended well.
+    """
+
+    code: int
+    message: str = ""
+
+
+def logger_arguments(run: RunFolder) -> list[str]:
+    """Arguments of ``gscnn-fit`` that make a folder the folder of its run.
+
+    Args:
+        run: the folder.
+    """
+    settings = {"save_dir": run.path.parent, "name": "", "version": run.path.name}
+    return ["--trainer.logger=CSVLogger", *(f"--trainer.logger.{key}={value}" for key, value in settings.items())]
+
+
+def run_training(command: Sequence[str], log: Path, on_epoch: Callable[[str], bool]) -> Outcome:
+    """Run a training to its end, with everything it prints in a file.
+
+    Args:
+        command: program and arguments; programs of this Python's environment are found without a path.
+        log: file to write.
+        on_epoch: called with the line that each epoch ends with; True stops the training.
+
+    Raises:
+        SettingError: the program does not exist.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    # Notebooks ask for colours, which have no place in a file.
+    environment = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
+    environment |= {"PATH": path, "PYTHONUNBUFFERED": "1"}
+    try:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    except OSError as error:
+        raise SettingError(f"{command[0]} cannot be started ({error.strerror}): check the command") from error
+    lines: list[str] = []
+    try:
+        with log.open("w") as file:
+            for line in process.stdout or ():
+                file.write(line)
+                file.flush()
+                lines.append(line.rstrip())
+                if line.startswith("epoch ") and on_epoch(line.rstrip()):
+                    process.terminate()
+        code = process.wait()
+    except BaseException:
+        _end(process)
+        raise
+    finally:
+        if process.stdout is not None:
+            process.stdout.close()
+    return Outcome(code, _last_error(lines) if code else "")
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Make sure that no training is left behind; ctrl-C has reached it already."""
+    process.terminate()
+    try:
+        process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def _last_error(lines: Sequence[str]) -> str:
+    """The last error message among lines of output, or else the last line."""
+    said = [line for line in lines if line.strip() and not line.startswith("All settings: ")]
+    starts = [index for index, line in enumerate(said) if re.search(r"(error|Error|Exception):", line)]
+    return " ".join(said[starts[-1] if starts else -1 :])[:500] or "it ended without a message"

@@ -1,0 +1,62 @@
+"""What commands print: one console for text and tables, one kind of progress bar."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+
+def say(what: RenderableType, stderr: bool = False) -> None:
+    """Print text as it is, in one line however long, or a table.
+
+    Args:
+        what: text is printed without markup or colours of its own, as names of files and classes may be in it.
+        stderr: print it where messages go, not where results go.
+    """
+    # A console of the moment: tests and notebooks exchange sys.stdout.
+    console = Console(stderr=stderr, highlight=False)
+    if isinstance(what, str):
+        console.print(Text(what), soft_wrap=True)
+    else:
+        console.print(what)
+
+
+def new_table(title: str = "") -> Table:
+    """A table in the style of this library: title to the left, horizontal lines only.
+
+    Args:
+        title: heading; text as it is.
+    """
+    heading = Text(title, style="bold") if title else None
+    return Table(title=heading, title_justify="left", box=box.HORIZONTALS, pad_edge=False)
+
+
+@contextmanager
+def progress(total: int | None, description: str = "", disable: bool = False) -> Iterator[Callable[..., None]]:
+    """A bar on a terminal, nothing elsewhere; it goes away when all is done.
+
+    Args:
+        total: number of things; None if it is not known.
+        description: what is being done.
+        disable: no bar.
+
+    Yields:
+        A function that moves the bar on: by one, or by ``advance``.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    console = Console(stderr=True)
+    shown = sys.stderr.isatty() and not disable
+    with Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True, disable=not shown
+    ) as bar:
+        task = bar.add_task(description.replace("[", r"\["), total=total)
+
+        def move(advance: int = 1) -> None:
+            bar.advance(task, advance)
+
+        yield move

@@ -1,0 +1,234 @@
+"""`gscnn predict` as a user calls it."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from tests.tiny import write_checkpoint
+
+from gscnn_lightning.classes import CAMVID, CITYSCAPES
+from gscnn_lightning.commands.main import main as tools
+from gscnn_lightning.data.scenes.draw import write_scenes
+from gscnn_lightning.inference import predict_logits
+from gscnn_lightning.prediction.inputs import Input
+from gscnn_lightning.prediction.submission import CITIES, check_submission
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "best.ckpt"
+    return str(path), write_checkpoint(path, CAMVID)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def photo(seed=0, size=(60, 80)):
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+    return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder with everything that lies around in folders."""
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    bgr = photo()
+    for name, picture in {
+        "photo.jpg": bgr,
+        "sub/photo.png": bgr[:, ::-1],
+        "grey.png": bgr[..., 0],
+        "deep.png": bgr.astype(np.uint16) * 257,
+        "alpha.png": np.dstack([bgr, bgr[..., 0]]),
+        "dot.png": bgr[:1, :1],
+    }.items():
+        cv2.imwrite(str(folder / name), picture)
+    (folder / "corrupt.png").write_bytes((folder / "photo.jpg").read_bytes()[:-400])
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+def run(*args, code=0):
+    if not code:
+        return tools(["predict", *map(str, args)])
+    with pytest.raises(SystemExit) as stop:
+        tools(["predict", *map(str, args)])
+    assert stop.value.code == code
+    return None
+
+
+def read(path):
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+
+
+def test_every_readable_picture_is_predicted_and_every_other_named(checkpoint, pictures, capsys):
+    run(checkpoint[0], pictures, "--out", "out", code=1)
+    message = capsys.readouterr().err
+    assert "corrupt.png: truncated after" in message
+    assert "notes.txt: neither image nor video" in message
+    assert "6 of 7 inputs predicted into out" in message
+    assert "Traceback" not in message
+    labels = {p.relative_to("out").as_posix() for p in Path("out").rglob("*_labels.png")}
+    names = ("alpha", "deep", "dot", "grey", "photo", "sub/photo")
+    assert labels == {f"{name}_labels.png" for name in names}
+    for name in names:
+        stored = read(next(pictures.glob(f"{name}.*")))
+        for kind in ("labels", "color", "overlay", "boundary"):
+            assert read(f"out/{name}_{kind}.png").shape[:2] == stored.shape[:2]
+    np.testing.assert_array_equal(read("out/deep_labels.png"), read("out/alpha_labels.png"))
+
+
+def test_labels_are_the_networks(checkpoint, pictures):
+    path, task = checkpoint
+    run(path, "in/alpha.png", "in/sub/*.png", "--window", "[48,48]", "--flip", "true", "--scales", "[0.5,1]")
+    image = torch.from_numpy(photo()[..., ::-1].copy()).permute(2, 0, 1)[None]
+    output = predict_logits(task, image, window=(48, 48), scales=(0.5, 1.0), flip=True)
+    np.testing.assert_array_equal(read("predictions/alpha_labels.png"), output.seg_logits[0].argmax(0))
+    expected = output.boundary_logits[0, 0].sigmoid() * 255
+    np.testing.assert_allclose(read("predictions/alpha_boundary.png"), expected, atol=0.5 + 1e-3)
+    np.testing.assert_array_equal(read("predictions/photo_labels.png"), read("predictions/alpha_labels.png")[:, ::-1])
+
+
+def test_second_call_makes_what_is_missing_and_nothing_else(checkpoint, pictures, capsys, tmp_path):
+    command = (checkpoint[0], "in/photo.jpg", "in/deep.png", "--out", "out")
+    run(*command)
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")}
+    gone = tmp_path / "out/photo_color.png"
+    before = gone.read_bytes()
+    gone.unlink()
+    run(*command, "--formats", "[labels,color,overlay,boundary,gates]")
+    assert gone.read_bytes() == before
+    assert all(path.stat().st_mtime_ns == time for path, time in made.items() if path != gone)
+    assert len(list((tmp_path / "out").glob("*_gate?.png"))) == 6
+    run(*command)
+    assert "2 of 2 pictures were there already" in capsys.readouterr().err
+
+
+def test_other_settings_do_not_mix_with_what_is_there(checkpoint, pictures, capsys):
+    run(checkpoint[0], "in/photo.jpg", "--out", "out")
+    capsys.readouterr()
+    run(checkpoint[0], "in/photo.jpg", "--out", "out", "--flip", "true", code=2)
+    message = capsys.readouterr().err
+    assert "was made with flip False, and this would be made with True" in message
+    assert "--overwrite" in message
+    write_checkpoint(Path("other.ckpt"), CAMVID, seed=1)
+    run("other.ckpt", "in/photo.jpg", "--out", "out", code=2)
+    assert "was made with checkpoint" in capsys.readouterr().err
+    Path("moved.ckpt").write_bytes(Path(checkpoint[0]).read_bytes())
+    run("moved.ckpt", "in/photo.jpg", "--out", "out")
+    run(checkpoint[0], "in/photo.jpg", "--out", "out", "--flip", "true", "--overwrite", "true")
+    assert json.loads((pictures.parent / "out/predictions.json").read_text())["flip"] is True
+
+
+def test_video_is_predicted_frame_by_frame_and_joined(checkpoint, video, tmp_path):
+    video(4)
+    run(checkpoint[0], "drive.mp4", "--out", "out", "--formats", "[labels,overlay]")
+    frames = sorted(path.name for path in (tmp_path / "out/drive").iterdir())
+    assert frames == [f"{i:06}_{kind}.png" for i in range(4) for kind in ("labels", "overlay")]
+    joined = cv2.VideoCapture("out/drive_overlay.mp4")
+    assert (joined.get(cv2.CAP_PROP_FRAME_COUNT), joined.get(cv2.CAP_PROP_FPS)) == (4, 10)
+    assert read("out/drive/000002_labels.png").shape == (48, 64)
+    kept = (tmp_path / "out/drive/000001_labels.png").stat().st_mtime_ns
+    (tmp_path / "out/drive/000003_labels.png").unlink()
+    run(checkpoint[0], "drive.mp4", "--out", "out", "--formats", "[labels,overlay]")
+    assert (tmp_path / "out/drive/000003_labels.png").exists()
+    assert (tmp_path / "out/drive/000001_labels.png").stat().st_mtime_ns == kept
+
+
+def test_broken_video_is_named(checkpoint, tmp_path, capsys):
+    (tmp_path / "broken.mp4").write_bytes(b"junk")
+    run(checkpoint[0], "broken.mp4", code=1)
+    assert "not predicted: broken.mp4: is no video" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["none.ckpt", "in"], "checkpoint none.ckpt does not exist"),
+        (["in/notes.txt", "in"], "cannot be read"),
+        (["CKPT", "nowhere"], "nowhere does not exist and matches nothing"),
+        (["CKPT"], "nothing to predict"),
+        (["CKPT", "in", "--formats", "[ids]"], "official ids need the 19 Cityscapes classes"),
+        (["CKPT", "in", "--window", "[8,8]"], "window is (8, 8)"),
+        (["CKPT", "in", "--device", "cuda:7"], "device 'cuda:7' cannot be used"),
+        (["CKPT", "in", "--cityscapes_submission", "valid"], "one split, train, val, test"),
+        (["CKPT", "in", "--cityscapes_submission", "val"], "no images in"),
+    ],
+)
+def test_mistakes_get_one_message(checkpoint, pictures, args, words, capsys):
+    run(*(checkpoint[0] if arg == "CKPT" else arg for arg in args), code=2)
+    message = capsys.readouterr().err
+    assert words in message
+    assert "Traceback" not in message
+
+
+def test_submission_is_what_the_official_script_looks_for(tmp_path, capsys, monkeypatch):
+    write_scenes(tmp_path / "city", 1, 2, 0, (64, 128))
+    write_checkpoint(tmp_path / "best.ckpt", CITYSCAPES)
+    run("best.ckpt", "city", "--cityscapes-submission", "val", "--out", "submission", code=1)
+    message = capsys.readouterr().err
+    truths = sorted((tmp_path / "city/gtFine/val").rglob("*_labelIds.png"))
+    cores = ["_".join(path.name.split("_")[:3]) for path in truths]
+    assert sorted(path.name for path in (tmp_path / "submission").rglob("*")) == [f"{core}_ids.png" for core in cores]
+    assert "of 174 frames of munster are missing" in message
+    assert set(np.unique(read(tmp_path / f"submission/{cores[0]}_ids.png"))) <= {7, 8, *range(11, 34)}
+    official = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
+    monkeypatch.setenv("CITYSCAPES_RESULTS", str(tmp_path / "submission"))
+    monkeypatch.setattr(official.args, "predictionPath", None)
+    monkeypatch.setattr(official.args, "predictionWalk", None)
+    found = [official.getPrediction(official.args, str(path)) for path in truths]
+    assert found == [str(tmp_path / f"submission/{core}_ids.png") for core in cores]
+
+
+def test_complete_and_incomplete_submissions(tmp_path):
+    frames = [f"{city}_{index:06}_000019" for city, count in CITIES["val"].items() for index in range(count)]
+    inputs = [Input(tmp_path / frame, frame) for frame in frames]
+    for frame in frames:
+        (tmp_path / f"{frame}_ids.png").touch()
+    assert len(frames) == 500
+    assert check_submission(tmp_path, "val", inputs) == []
+    (tmp_path / "lindau_000001_000019_ids.png").unlink()
+    (tmp_path / "munster_000002_000019_overlay.png").touch()
+    (tmp_path / "berlin_000002_000019_ids.png").touch()
+    assert check_submission(tmp_path, "val", inputs) == [
+        "2 files for frame munster_000002_000019: remove all but one",
+        "1 files are not of the val split, the first is berlin_000002_000019: remove them",
+        "1 of 59 frames of lindau are missing",
+    ]
+    assert [sum(cities.values()) for cities in CITIES.values()] == [2975, 500, 1525]
+
+
+def test_help_has_examples(capsys):
+    with pytest.raises(SystemExit) as stop:
+        tools(["predict", "--help"])
+    assert stop.value.code == 0
+    assert "gscnn predict best.ckpt street.jpg" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_picture_of_24_megapixels(checkpoint, tmp_path):
+    cv2.imwrite("huge.jpg", photo(size=(4000, 6000)))
+    run(checkpoint[0], "huge.jpg", "--formats", "[labels]")
+    assert read("predictions/huge_labels.png").shape == (4000, 6000)
+
+
+def test_folders_that_cannot_be_used_are_said(checkpoint, pictures, capsys):
+    run(checkpoint[0], pictures / "photo.jpg", "--out", pictures / "notes.txt", code=2)
+    assert "notes.txt" in capsys.readouterr().err
+    write_checkpoint(Path("a/checkpoints/best.ckpt"), CAMVID)
+    run("a", pictures / "photo.jpg", "--out", "out", code=2)
+    assert "checkpoint a is a folder: did you mean a/checkpoints/best.ckpt?" in capsys.readouterr().err
+
+
+def test_pictures_are_in_the_colours_of_the_training_data(pictures):
+    colors = [(i, 2 * i, 255 - i) for i in range(len(CAMVID))]
+    task = write_checkpoint(Path("own.ckpt"), CAMVID, class_colors=colors)
+    run("own.ckpt", pictures / "photo.jpg", "--out", "out")
+    labels, color = read("out/photo_labels.png"), read("out/photo_color.png")
+    assert np.array_equal(color[..., ::-1], np.array(colors, np.uint8)[labels])
+    assert task.class_colors == colors

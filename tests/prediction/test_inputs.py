@@ -1,0 +1,107 @@
+import cv2
+import numpy as np
+import pytest
+
+from gscnn_lightning.errors import DataError
+from gscnn_lightning.prediction.inputs import find_inputs, read_frames, read_picture, video_properties
+
+
+@pytest.fixture
+def touch(tmp_path):
+    def make(*names):
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return tmp_path
+
+    return make
+
+
+def names(inputs):
+    return [item.name for item in find_inputs([str(x) for x in inputs])[0]]
+
+
+def test_folders_keep_their_structure_and_odd_files_are_named(touch):
+    root = touch("in/b.png", "in/sub/a.JPG", "in/drive.mp4", "in/notes.txt", "in/.hidden.png")
+    inputs, others = find_inputs([str(root / "in")])
+    assert [(item.name, item.is_video) for item in inputs] == [("b", False), ("drive", True), ("sub/a", False)]
+    assert others == [root / "in/notes.txt"]
+
+
+def test_files_and_patterns(touch):
+    root = touch("x/a.png", "x/y/b.png", "x/c.odd")
+    assert names([root / "x/c.odd"]) == ["c"], "a file that is named is tried whatever its suffix"
+    assert names([root / "x/*.png"]) == ["a"]
+    assert names([root / "x/**/*.png"]) == ["a", "b"]
+    assert names([root / "x", root / "x/a.png", root / "x/**/b.png"]) == ["a", "y/b"], "every file once"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["p/a.png", "q/a.png", "q/b.png"], ["p/a", "q/a", "b"]),
+        (["a.png", "a.jpg", "b.png"], ["a_png", "a_jpg", "b"]),
+        (["a.png", "p/a.png"], ["a", "p/a"]),
+        (["p/r/a.png", "q/r/a.png", "q/r/a.jpg"], ["p/r/a", "q/r/a_png", "q/r/a_jpg"]),
+        (["a.jpg", "a.JPG"], ["a_jpg_1", "a_jpg_2"]),
+    ],
+)
+def test_equal_names_are_told_apart(touch, files, expected):
+    root = touch(*files)
+    assert names([root / file for file in files]) == expected
+
+
+def test_equal_names_below_two_folders(touch):
+    root = touch("one/s/a.png", "two/s/a.png")
+    assert names([root / "one", root / "two"]) == ["one/s/a", "two/s/a"]
+
+
+def test_nothing_there(touch):
+    root = touch("empty/notes.txt")
+    with pytest.raises(DataError, match="no images or videos"):
+        find_inputs([str(root / "empty")])
+    with pytest.raises(DataError, match=r"none\*.png does not exist and matches nothing"):
+        find_inputs([str(root / "none*.png")])
+
+
+def test_kinds_of_pictures(tmp_path):
+    rgb = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    bgr = rgb[..., ::-1]
+    alpha = np.dstack([bgr, np.full(rgb.shape[:2], 7, np.uint8)])
+    for name, stored in (("rgb", bgr), ("deep", bgr.astype(np.uint16) * 257), ("alpha", alpha)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), stored)
+        np.testing.assert_array_equal(read_picture(tmp_path / f"{name}.png"), rgb)
+    cv2.imwrite(str(tmp_path / "grey.tif"), rgb[..., 0].astype(np.uint16) * 257)
+    np.testing.assert_array_equal(read_picture(tmp_path / "grey.tif"), rgb[..., :1].repeat(3, 2))
+
+
+def test_unreadable_pictures_are_named(tmp_path):
+    good = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8))[1].tobytes()
+    for name, content, words in (
+        ("cut.png", good[:-200], "truncated after"),
+        ("junk.jpg", b"junk", "no picture"),
+        ("empty.png", b"", "no picture"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=rf"{name}: .*{words}"):
+            read_picture(tmp_path / name)
+    with pytest.raises(DataError, match=r"none.png: cannot be read \(No such file"):
+        read_picture(tmp_path / "none.png")
+
+
+def test_frames_of_a_video(tmp_path, video):
+    path = video(6)
+    frames = dict(read_frames(path))
+    assert list(frames) == list(range(6))
+    assert [round(float(frame.mean()), -1) for frame in frames.values()] == [0, 40, 80, 120, 160, 200]
+    some = dict(read_frames(path, [False, True, False, False, True]))
+    assert list(some) == [1, 4, 5]
+    np.testing.assert_array_equal(some[4], frames[4])
+    assert video_properties(path) == (6, 10.0)
+
+
+def test_file_that_is_no_video(tmp_path):
+    (tmp_path / "x.mp4").write_bytes(b"junk")
+    with pytest.raises(DataError, match=r"x.mp4: is no video"):
+        list(read_frames(tmp_path / "x.mp4"))

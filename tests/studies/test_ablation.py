@@ -1,0 +1,192 @@
+"""The ablation: rows trained in processes of their own, one table, nothing repeated."""
+
+import csv
+import json
+import math
+import statistics
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+from tests.tiny import write_config
+
+from gscnn_lightning.commands.main import main as tools
+from gscnn_lightning.run_folder import RunFolder
+from gscnn_lightning.studies.ablation import Result, _changes, _plan, _spreads, _tables, run_ablation
+from gscnn_lightning.studies.tables import Spread
+from gscnn_lightning.studies.training import run_training
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def ablation(tmp_path_factory):
+    """The control, and a row that cannot be built; what the command said, and its exit code."""
+    folder = tmp_path_factory.mktemp("ablation")
+    config = write_config(folder / "tiny.yaml", epochs=1)
+    (folder / "broken.yaml").write_text("model:\n  backbone: resnet5O\n")
+    rows = f"{folder}/broken.yaml,control"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        with pytest.raises(SystemExit) as stop:
+            tools(["ablate", "--config", str(config), "--rows", rows, "--seeds", "3", "--out", "out"])
+    return folder, stop.value.code
+
+
+def test_rows_go_on_after_one_that_fails(ablation):
+    folder, code = ablation
+    assert code == 1
+    record = json.loads((folder / "out/ablation.json").read_text())
+    broken, control = record["trainings"]
+    assert (broken["row"], control["row"]) == ("broken", "control")
+    assert broken["failure"].startswith("exit code 2: gscnn-fit: error: unknown backbone 'resnet5O'")
+    assert control["failure"] == ""
+    means = json.loads((folder / "out/control_seed3/scores_val.json").read_text())["means"]
+    assert control["means"] == means
+    assert record["rows"]["control"]["miou"]["mean"] == pytest.approx(100 * means["miou"])
+    assert record["parameters"] == {"control": 425_056}
+    with (folder / "out/ablation.csv").open() as file:
+        rows = {row["row"]: row for row in csv.DictReader(file)}
+    assert float(rows["control"]["boundary_f1_3px_mean"]) == pytest.approx(100 * means["boundary_f1_3px"])
+    assert rows["broken"]["miou_mean"] == ""
+    text = (folder / "out/ablation.md").read_text()
+    assert "| broken (0 of 1) | - |" in text
+    assert "- broken, seed 3, failed: exit code 2" in text
+    assert "+ " not in text, "there is nothing to be different from"
+    sheet = cv2.imread(str(folder / "out/contact_sheets.png"))
+    assert sheet.shape[1] == 2 * 12 + 4 * (256 + 6) - 6, "photo, labels, prediction, true boundary"
+
+
+def test_seed_reaches_network_and_data(ablation):
+    folder, _ = ablation
+    config = (folder / "out/control_seed3/config.yaml").read_text()
+    assert config.count("seed_everything: 3\n") == 1
+    assert "    seed: 3\n" in config
+
+
+def test_finished_rows_are_not_repeated_and_other_settings_are_refused(ablation, monkeypatch, capsys):
+    folder, _ = ablation
+    monkeypatch.chdir(folder)
+    before = (folder / "out/control_seed3/scores_val.json").stat().st_mtime_ns
+    common = ["ablate", "--config", "tiny.yaml", "--rows", "control", "--seeds", "3", "--out", "out"]
+    tools(common)
+    out = capsys.readouterr().out
+    assert "1 of 1: control, seed 3: finished already" in out
+    assert (folder / "out/control_seed3/scores_val.json").stat().st_mtime_ns == before
+    with pytest.raises(SystemExit) as stop:
+        tools([*common, "--model.tau", "0.5"])
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert "Row control: model.tau None and 0.5" in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--rows", "control,gatet"], "there is no file gatet and no shipped config of this name: did you mean gated?"),
+        (["--rows", "control,control"], "rows are control,control: give each of them once"),
+        (["--seeds", "0,one"], "seeds are 0,one: give whole numbers"),
+        (["--seeds", "1,1"], "seeds are 1,1: give each of them once"),
+        (["--model.image_gradient", "sobel"], "--model.image_gradient cannot be the same for all rows: row gated sets"),
+        (["--seed_everything=7"], "--seed_everything cannot be the same for all rows: give --seeds"),
+        (["--trainer.logger", "WandbLogger"], "--trainer.logger cannot be the same for all rows: give --out"),
+        (["--trainer.max_epoch", "3"], "Did you mean --trainer.max_epochs"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_trained(args, words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        tools(["ablate", *args])
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert words in message
+    assert "Traceback" not in message
+    assert not Path("runs").exists()
+
+
+def results(**scores):
+    """Results of rows whose mIoU of every seed is given in percent; None for a training that failed."""
+    return [
+        Result(row, seed, RunFolder(Path(f"{row}_seed{seed}")), {}, math.nan, "it broke")
+        if value is None
+        else Result(
+            row, seed, RunFolder(Path(f"{row}_seed{seed}")), {"accuracy": 0.9, "miou": value / 100}, 60.0 + seed
+        )
+        for row, values in scores.items()
+        for seed, value in enumerate(values)
+    ]
+
+
+def cells(given):
+    """Title and cells of both tables."""
+    names = ["miou", "training_minutes"]
+    rows = list(dict.fromkeys(result.row for result in given))
+    scores = {row: _spreads([r for r in given if r.row == row], names) for row in rows}
+    changes = {row: _changes(given, rows[0], row, names) for row in rows[1:]}
+    return _tables(given, scores, changes, {"control": 1234})
+
+
+def test_spread_of_two_seeds_is_their_distance_and_of_three_the_standard_deviation():
+    scores, changes = cells(results(control=[50.0, 52.0], gated=[53.0, 57.0]))
+    assert scores == (
+        "scores in %, 2 seeds, mean ± half their distance",
+        ["row", "mIoU", "minutes", "parameters"],
+        [["control", "51.0 ±1.0", "1.0", "1,234"], ["+ gates", "55.0 ±2.0", "1.0", "-"]],
+    )
+    assert changes[2] == [["+ gates", "+4.0 ±1.0", "x1.00"]]
+    scores, changes = cells(results(control=[50.0, 52.0, 57.0], gated=[53.0, None, 51.0]))
+    assert scores[0].endswith("3 seeds, mean ± sample standard deviation")
+    deviation = statistics.stdev([50.0, 52.0, 57.0])
+    assert scores[2][0][1] == f"53.0 ±{deviation:.1f}"
+    assert scores[2][1][:2] == ["+ gates (2 of 3)", f"52.0 ±{math.sqrt(2):.1f}"]
+    assert changes[2][0][1] == f"-1.5 ±{statistics.stdev([3.0, -6.0]):.1f}", "of the seeds that both have"
+
+
+def test_spread_of_nothing_is_a_dash():
+    assert Spread.of([math.nan]).text() == "-"
+
+
+@pytest.mark.slow
+def test_interrupted_row_goes_on_and_ends_as_if_it_had_not_been(capsys):
+    config = str(write_config(Path("tiny.yaml"), epochs=4))
+    whole, cut = Path("whole"), Path("cut")
+    (expected,) = run_ablation(["--config", config], [0], ["dual_task"], whole)
+    (training,) = _plan(["--config", config], [0], ["dual_task"], cut)
+    epochs = []
+
+    def stop_in_the_third(line):
+        epochs.append(line)
+        return len(epochs) == 2
+
+    command = [sys.executable, "-m", "gscnn_lightning", "fit", *training.arguments]
+    run_training(command, Path("first.log"), stop_in_the_third)
+    assert not training.run.is_finished()
+    capsys.readouterr()
+    (result,) = run_ablation(["--config", config], [0], ["dual_task"], cut)
+    out = capsys.readouterr().out
+    assert "epoch 3/4" in out
+    assert "epoch 1/4" not in out
+    assert result.means == pytest.approx(expected.means, rel=1e-6)
+    assert (cut / "dual_task_seed0/metrics_1.csv").is_file(), "nothing that was logged is lost"
+
+
+@pytest.mark.slow
+def test_all_rows_with_two_seeds(capsys):
+    write_config(Path("tiny.yaml"), epochs=1)
+    tools(["ablate", "--config", "tiny.yaml", "--out", "out"])
+    record = json.loads(Path("out/ablation.json").read_text())
+    assert list(record["rows"]) == ["control", "gated", "gradient", "dual_task"]
+    assert [t["seed"] for t in record["trainings"]] == [0, 1] * 4
+    for row, spreads in record["rows"].items():
+        values = [100 * t["means"]["miou"] for t in record["trainings"] if t["row"] == row]
+        assert spreads["miou"]["mean"] == pytest.approx(statistics.fmean(values))
+        assert spreads["miou"]["std"] == pytest.approx(statistics.stdev(values))
+        assert values[0] != values[1]
+    assert list(record["differences"]) == ["gated", "gradient", "dual_task"]
+    assert "+ dual task" in capsys.readouterr().out
+    sheet = cv2.imread("out/contact_sheets.png")
+    assert sheet.shape[1] == 2 * 12 + 10 * (256 + 6) - 6

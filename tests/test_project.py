@@ -1,0 +1,56 @@
+"""What is said in more than one file of the project says the same everywhere."""
+
+import configparser
+import re
+from pathlib import Path
+
+import yaml
+
+from gscnn_lightning import __version__
+
+ROOT = Path(__file__).parents[1]
+
+
+def setup():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    return config
+
+
+def test_rooms_in_contributing_are_those_of_the_contract():
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("| room | holds |")[2].partition("\n\n")[0]
+    told = [re.findall(r"`(\w+)`", line.split("|")[1]) for line in table.splitlines()[2:]]
+    layers = setup()["importlinter:contract:arrows"]["layers"].split("\n")
+    assert told == [re.findall(r"\w+", layer) for layer in layers if layer]
+
+
+def test_files_that_contributing_points_at_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    source = ROOT / "src/gscnn_lightning"
+    places = (ROOT, source, source / "prediction", source / "commands")
+    for path in re.findall(r"`([\w/]+\.py)`", text):
+        assert any((place / path).is_file() for place in places), path
+
+
+def test_versions_of_python_are_the_same_everywhere():
+    metadata = setup()
+    listed = re.findall(r"Python :: (3\.\d+)", metadata["metadata"]["classifiers"])
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == listed
+    assert metadata["options"]["python_requires"].strip() == f">={listed[0]}"
+    assert metadata["mypy"]["python_version"] == listed[0]
+    assert f'target-version = "py{listed[0].replace(".", "")}"' in (ROOT / "pyproject.toml").read_text()
+    assert f"Python {listed[0]} to {listed[-1]}" in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_hosted_checks_and_hooks_call_the_same_targets():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
+    ran = [step["run"] for step in workflow["jobs"]["test"]["steps"] if "run" in step]
+    assert ran == ["make lint", "make test"]
+    (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [hook["entry"] for hook in repo["hooks"]] == ["make lint"]
+    assert "make lint\nmake test\n" in (ROOT / ".ci/run").read_text()
+
+
+def test_citation_has_the_version():
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == __version__
