@@ -1,6 +1,7 @@
 """The command line: in this process where that is enough, in real processes where it is not."""
 
 import csv
+import inspect
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import torch
 import yaml
 from tests.data import made
 
-from gscnn_lightning import GSCNNTask
+from gscnn_lightning import GSCNN, GSCNNTask
 from gscnn_lightning.cli import default_precision, main
 from gscnn_lightning.commands.main import main as tools
 
@@ -280,3 +281,35 @@ def test_two_processes_train_and_score_like_one(run, tmp_path):
     assert len(list((tmp_path / "runs/default/version_1/pictures/worst").iterdir())) == 5
     call("predict", *checkpoint, *distributed)
     assert len(list((tmp_path / "runs/default/version_3/predictions").rglob("*_labels.png"))) == 5
+
+
+def printed_config(capsys, *args):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *args, "--print_config"])
+    assert stop.value.code == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def test_configs_are_found_by_name_from_anywhere_and_may_be_written_out(capsys):
+    config = printed_config(
+        capsys, "--config", "scenes", "--config=ablation/control", "--config", "trainer: {max_epochs: 7}"
+    )
+    assert config["trainer"]["logger"]["class_path"].endswith("CSVLogger")
+    assert config["trainer"]["logger"]["init_args"]["name"] == "scenes"
+    assert config["trainer"]["max_epochs"] == 7
+    assert config["model"]["shape_stream"] is False
+    assert config["model"]["backbone"] == "tf_efficientnet_lite0"
+
+
+def test_settings_of_the_network_are_those_of_the_network_and_reach_the_checkpoint(run, capsys):
+    """They are written once, in the signature of GSCNN, and the task hands them on."""
+    named = {name for name in inspect.signature(GSCNN).parameters if name != "num_classes"}
+    config = printed_config(capsys, "--model.norm", "group")
+    assert named <= set(config["model"])
+    assert config["model"]["norm"] == "group"
+    kept = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["hyper_parameters"]
+    assert named <= set(kept), "defaults included"
+    assert not named & set(inspect.signature(GSCNNTask).parameters), "none is written twice"
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    assert "width of the shape stream's first block" in " ".join(capsys.readouterr().out.split())

@@ -221,12 +221,17 @@ def _with_paths(args: Sequence[str]) -> list[str]:
     result: list[str] = []
     for before, word in zip(["", *args], args, strict=False):
         name, equals, value = word.partition("=")
-        if before == "--config":
-            word = str(find_config(word))
+        if before in ("-c", "--config"):
+            word = _config_path(word)
         elif name == "--config" and equals:
-            word = f"{name}={find_config(value)}"
+            word = f"{name}={_config_path(value)}"
         result.append(word)
     return result
+
+
+def _config_path(given: str) -> str:
+    """Path of a config; what is written out as YAML, or an address, stays as it is."""
+    return given if set(given) & set(":{\n") else str(find_config(given))
 
 
 def _reports() -> list[Callback]:

@@ -11,20 +11,31 @@ BOUNDARY_IOU = "boundary_iou"
 BOUNDARY_ODS = "boundary_ods"
 IIOU = "iiou"
 
-MEAN_NAMES = {
-    MIOU: "mean IoU",
-    "accuracy": "pixel accuracy",
-    "mean_accuracy": "class accuracy",
-    "fwiou": "frequency-weighted IoU",
-    "category_miou": "category IoU",
-    IIOU: "mean iIoU",
-    "category_miiou": "category iIoU",
-    BOUNDARY_IOU: "Boundary IoU",
-    BOUNDARY_ODS: "boundary map, best F",
+_SCORES = {
+    MIOU: ("mean IoU", "mIoU"),
+    "accuracy": ("pixel accuracy", "accuracy"),
+    "mean_accuracy": ("class accuracy", "accuracy"),
+    "fwiou": ("frequency-weighted IoU", "fwIoU"),
+    "category_miou": ("category IoU", "IoU"),
+    IIOU: ("mean iIoU", "iIoU"),
+    "category_miiou": ("category iIoU", "iIoU"),
+    BOUNDARY_IOU: ("Boundary IoU", "BIoU"),
+    BOUNDARY_ODS: ("boundary map, best F", "ODS"),
 }
-"""Names of mean scores as headings."""
+"""Every score but the boundary F-scores, by name: its title as a mean, its heading as a column."""
 
-_HEADINGS = {IOU: "IoU", MIOU: "mIoU", BOUNDARY_IOU: "BIoU", IIOU: "iIoU"}
+MEAN_NAMES = {name: title for name, (title, _) in _SCORES.items()}
+"""Names of mean scores as titles."""
+
+_HEADINGS = {IOU: "IoU", **{name: heading for name, (_, heading) in _SCORES.items()}}
+
+_LOSSES = {
+    "loss": "total loss",
+    "loss_boundary": "boundary loss",
+    "loss_segmentation": "segmentation loss",
+    "loss_regularizer": "dual task regularizer",
+    "loss_attention": "loss at confident boundaries",
+}
 _BOUNDARY_F = "boundary_f1_"
 _OF_CLASS, _OF_CROP = "iou_", "miou_crop_"
 _DIAGONAL = 2290  # of a frame of 1024x2048, in pixels
@@ -120,8 +131,35 @@ def crop_name(factor: str) -> str:
 
 
 def is_share(name: str) -> bool:
-    """Whether a logged quantity is a score in [0, 1], to be shown in percent."""
-    return IOU in name or "accuracy" in name or name.startswith("boundary_")
+    """Whether a logged quantity is a score in [0, 1], to be shown in percent.
+
+    Example:
+        >>> is_share("boundary_f1_3px"), is_share("iou_road"), is_share("loss_boundary")
+        (True, True, False)
+    """
+    known = name in _SCORES or is_boundary_score(name)
+    return known or class_of_iou(name) is not None or name.startswith(_OF_CROP)
+
+
+def is_loss(name: str) -> bool:
+    """Whether a logged quantity is the loss or one of its terms."""
+    return name == "loss" or name.startswith("loss_")
+
+
+def loss_title(name: str) -> str:
+    """Name of a loss term as a title.
+
+    Example:
+        >>> loss_title("loss"), loss_title("loss_regularizer"), loss_title("loss_of_mine")
+        ('total loss', 'dual task regularizer', 'of mine loss')
+    """
+    return _LOSSES.get(name) or f"{name.removeprefix('loss_').replace('_', ' ')} loss"
+
+
+def loss_order(name: str) -> tuple[int, str]:
+    """Sorting key: the total first, then its terms as in the paper, then others by name."""
+    known = list(_LOSSES)
+    return known.index(name) if name in known else len(known), name
 
 
 def main_scores(names: Iterable[str]) -> list[str]:

@@ -124,7 +124,7 @@ class RunSummary(pl.Callback):
     def _sum_up(self, trainer: pl.Trainer, scores: Scores | None, stage: str, title: str) -> None:
         if scores is None or not trainer.is_global_zero:
             return
-        facts = _other_scores(scores) if stage == "test" else []
+        facts = _other_scores(scores)
         if scores.training_seconds is not None:
             facts.append(("training time", _clock(scores.training_seconds)))
         facts += [(label, str(path)) for label, path in _files(trainer, self._run, stage)]
@@ -148,7 +148,7 @@ def _score_table(scores: Scores, title: str) -> Table:
 
 
 def _other_scores(scores: Scores) -> list[tuple[str, str]]:
-    """What a test measures beside the table, as lines of label and value."""
+    """What was measured beside the table, as lines of label and value."""
     in_table = {mean_name(name) for name in scores.classes}
     others = [name for name in MEAN_NAMES if name in scores.means and name not in in_table]
     facts = [(MEAN_NAMES[name], _percent(scores.means[name])) for name in others]

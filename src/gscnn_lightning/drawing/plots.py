@@ -13,19 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gscnn_lightning.errors import DataError
-from gscnn_lightning.score_names import main_scores, score_order, score_title
+from gscnn_lightning.score_names import is_loss, loss_order, loss_title, main_scores, score_order, score_title
 
 Series = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 """Steps and values of one logged quantity."""
-
-_LOSS_NAMES = {
-    "train/loss": "total",
-    "train/loss_boundary": "boundary",
-    "train/loss_segmentation": "segmentation",
-    "train/loss_regularizer": "regularizer",
-    "train/loss_attention": "attention",
-    "val/loss_segmentation": "segmentation, validation",
-}
 
 
 def plot_learning_curves(series: Mapping[str, Series], steps_per_epoch: float, out: Path) -> None:
@@ -40,7 +31,11 @@ def plot_learning_curves(series: Mapping[str, Series], steps_per_epoch: float, o
     Raises:
         DataError: none of these was logged.
     """
-    losses = {label: series[key] for key, label in _LOSS_NAMES.items() if key in series}
+    trained = [key.removeprefix("train/") for key in series if key.startswith("train/") and not key.endswith("_epoch")]
+    terms = sorted(filter(is_loss, trained), key=loss_order)
+    losses = {loss_title(name): series[f"train/{name}"] for name in terms}
+    if "val/loss_segmentation" in series:
+        losses[f"{loss_title('loss_segmentation')}, validation"] = series["val/loss_segmentation"]
     names = [key.removeprefix("val/") for key in series if key.startswith("val/")]
     scores = {score_title(name): series[f"val/{name}"] for name in sorted(main_scores(names), key=score_order)}
     rates = {"learning rate": series["train/lr"]} if "train/lr" in series else {}

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from gscnn_lightning.boundaries import label_boundaries
 from gscnn_lightning.metrics.base import RegionIoU
 from gscnn_lightning.metrics.label_maps import (
     check_label_maps,
@@ -111,9 +112,6 @@ def _confusion(
     preds: Tensor, target: Tensor, num_classes: int, widths: Sequence[float], ignore_index: int | None
 ) -> Tensor:
     """(T, K, K) counts of a batch."""
-    # Not at the top: the data modules need Lightning, the metrics do not.
-    from gscnn_lightning.boundaries import label_boundaries
-
     check_label_maps(preds, target)
     ignored = -1 if ignore_index is None else ignore_index
     depth = torch.zeros(target.shape, dtype=torch.uint8, device=target.device)

@@ -32,14 +32,11 @@ class Backbone(nn.Module):
 
     Args:
         name: timm model name.
-        pretrained: start from ImageNet weights, of an installed package (`gscnn_lightning.models.weights`) or else from
-            timm.
+        pretrained: as for `GSCNN`; an installed package is found by `gscnn_lightning.models.weights`.
+        output_stride: as for `GSCNN`.
         weights: local weight file, used instead of any other.
-        dilation: False reaches ``output_stride`` by leaving out strides alone. Kernels then see less far, but dilated
-            depthwise convolutions are several times slower on CPUs.
-        output_stride: wanted stride of the last map, 8, 16 or 32. Backbones that cannot dilate keep their own strides.
-        freeze_norm: batch normalisation keeps its running statistics, in training too; its scales and shifts are
-            trained. For batches too small to have statistics of their own.
+        dilation: as for `GSCNN`. Without it kernels see less far.
+        freeze_norm: as for `GSCNN`. Scales and shifts are trained all the same.
 
     Attributes:
         channels: channels of every map, the earliest first.

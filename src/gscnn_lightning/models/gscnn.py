@@ -33,7 +33,8 @@ class GSCNN(nn.Module):
         norm: normalisation of everything but the backbone: "batch" or "group".
         grad_checkpointing: compute the activations of backbone and shape stream again in the backward pass, which
             costs a second forward pass, instead of keeping them.
-        freeze_norm: batch normalisation of the backbone keeps its running statistics, in training too.
+        freeze_norm: batch normalisation of the backbone keeps its running statistics, in training too, for batches too
+            small to have statistics of their own.
 
     Raises:
         BackboneError: the backbone is unknown or cannot serve.

@@ -19,9 +19,11 @@ from gscnn_lightning.report.gallery import LAYERS, fixed_gallery, percent, worst
 from gscnn_lightning.run_folder.run import Run
 from gscnn_lightning.score_names import (
     IOU,
-    MIOU,
     class_of_iou,
+    is_loss,
     is_share,
+    loss_order,
+    loss_title,
     main_scores,
     mean_name,
     score_headings,
@@ -33,14 +35,7 @@ from gscnn_lightning.version import __version__
 
 GENERATOR = "gscnn report"
 _HARDEST = 6
-_QUANTITIES = {
-    "loss": "Total loss",
-    "loss_boundary": "Boundary loss",
-    "loss_segmentation": "Segmentation loss",
-    "loss_regularizer": "Dual task regularizer",
-    "loss_attention": "Loss at confident boundaries",
-    "lr": "Learning rate",
-}
+_RATE = "lr"
 _FACTS = ("torch", "code", "precision")
 
 
@@ -259,15 +254,13 @@ def _chart_groups(runs: Sequence[Run]) -> list[tuple[str, list[Chart]]]:
             label = run.label + {"train": ", training", "val": ", validation"}.get(stage, "") * _has_both(
                 runs, quantity
             )
-            line = as_line(
-                number, label, run.series[name], run.steps_per_epoch, scale, noisy=quantity.startswith("loss")
-            )
+            line = as_line(number, label, run.series[name], run.steps_per_epoch, scale, noisy=is_loss(quantity))
             line.dashed = stage == "val" and f"train/{quantity}" in run.series
             quantities.setdefault(quantity, []).append(line)
     groups: dict[str, list[Chart]] = {"Scores": [], "Losses": [], "IoU of the classes": [], "Other": []}
     for quantity in sorted(quantities, key=_quantity_order):
         share = is_share(quantity)
-        group = "Losses" if quantity.startswith("loss") else "Scores" if share else "Other"
+        group = "Losses" if is_loss(quantity) else "Scores" if share else "Other"
         group = "IoU of the classes" if class_of_iou(quantity) else group
         loss = group == "Losses"
         unit = "%" if share else "loss" if loss else ""
@@ -280,18 +273,18 @@ def _has_both(runs: Sequence[Run], quantity: str) -> bool:
     return any(f"train/{quantity}" in run.series and f"val/{quantity}" in run.series for run in runs)
 
 
-def _quantity_order(quantity: str) -> tuple[int, tuple[int, float, str]]:
-    """The mean IoU first, then losses and learning rate as listed, then boundary F by tolerance, then the others."""
-    known = [MIOU, *_QUANTITIES]
-    return known.index(quantity) if quantity in known else len(known), score_order(quantity)
+def _quantity_order(quantity: str) -> tuple[int, tuple[float, ...], str]:
+    """Losses and learning rate in their order, scores in theirs, the others by name."""
+    if is_loss(quantity):
+        return 0, (loss_order(quantity)[0],), quantity
+    return 1 if quantity == _RATE else 2, score_order(quantity)[:2], quantity
 
 
 def _quantity_name(quantity: str) -> str:
-    if quantity in _QUANTITIES:
-        return _QUANTITIES[quantity]
     if class_name := class_of_iou(quantity):
         return class_name
-    name = score_title(quantity)
+    name = "learning rate" if quantity == _RATE else loss_title(quantity) if is_loss(quantity) else ""
+    name = name or score_title(quantity)
     name = quantity.replace("_", " ") if name == quantity else name
     return name[:1].upper() + name[1:]
 

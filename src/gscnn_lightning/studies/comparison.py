@@ -168,8 +168,10 @@ def _resampled(
     """Every score for every row of weights."""
     sums = {}
     for key, first in states[0].items():
-        stacked = torch.stack([state[key].cpu() for state in states]).double().flatten(1)
-        sums[key] = (weights @ stacked).round().long().reshape(-1, *first.shape)
+        stacked = torch.stack([state[key].cpu() for state in states]).double().reshape(len(states), -1)
+        sums[key] = (weights @ stacked).reshape(-1, *first.shape)
+        if not first.is_floating_point():
+            sums[key] = sums[key].round().long()
     rows = [_flat(evaluation.compute_from({key: s[row] for key, s in sums.items()})) for row in range(len(weights))]
     return {name: np.array([row.get(name, np.nan) for row in rows]) for name in rows[0]}
 
