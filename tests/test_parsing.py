@@ -91,7 +91,7 @@ def test_other_options_are_handed_on_with_their_values_wherever_they_stand():
         (["cake", "--ovensize", "[1,2]"], "--ovensize is no setting: did you mean --oven_size?"),
         (["cake", "--hot", "maybe"], "hot"),
         (["cake", "--oven_size", "[1]"], "oven_size"),
-        (["cake", "--hot"], "expected one argument"),
+        (["cake", "--hot"], "--hot lacks its value"),
         ([], "kind"),
     ],
 )
@@ -102,11 +102,25 @@ def test_mistakes_are_one_error_with_a_way_to_more(args, words):
 
 
 def test_a_function_that_hands_nothing_on_knows_its_own_options_only():
-    assert run("5", "--second", "3", function=plain) == (5, 3)
+    assert run("--first", "5", "--second", "3", function=plain) == (5, 3)
     with pytest.raises(SettingError, match="--trainer is no setting"):
         run("--trainer", "x", function=plain)
     with pytest.raises(SettingError, match="7"):
-        run("5", "7", function=plain)
+        run("--first", "5", "7", function=plain)
+
+
+def test_what_needs_no_name_may_have_it():
+    assert run("a", "b", "--kind", "cake")[:2] == ("cake", [Path("a"), Path("b")])
+    assert run("--kind=cake")[:2] == ("cake", [])
+
+
+def test_dashes_in_what_is_handed_on_are_underscores_too():
+    assert run("cake", "--data.val-samples", "a-b", "-c", "x.yaml")[5] == [
+        "--data.val_samples",
+        "a-b",
+        "--config",
+        "x.yaml",
+    ]
 
 
 def test_help_has_the_text_the_arguments_and_what_is_handed_on(capsys):

@@ -188,7 +188,7 @@ def command(args, capsys):
         tools(args)
     assert stop.value.code == 2
     message = capsys.readouterr().err
-    assert message.startswith("gscnn: error: ")
+    assert message.startswith("gscnn import-release: error: ")
     assert len(message.splitlines()) == 1
     return message
 

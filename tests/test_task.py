@@ -137,6 +137,7 @@ def test_predictions_are_label_maps_at_full_size(tmp_path):
     assert prediction.boundary_prob.shape == (64, 128)
     assert 0 <= prediction.boundary_prob.min() <= prediction.boundary_prob.max() <= 1
     assert prediction.photo.shape == (64, 128, 3)
+    assert prediction.name.startswith("scenes/")
 
 
 def test_windows_scales_and_flips_are_used_outside_of_training_and_stay_out_of_checkpoints(tmp_path):

@@ -19,7 +19,8 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from pytorch_lightning.loggers import Logger
 from torch.optim import Optimizer
 
-from gscnn_lightning import data as data_modules  # also makes short names such as `--data CamVidDataModule` known
+from gscnn_lightning import callbacks  # with the data modules: also makes short names such as `Pictures` known
+from gscnn_lightning import data as data_modules
 from gscnn_lightning.checkpoint import check_checkpoint
 from gscnn_lightning.errors import GSCNNError, SettingError
 from gscnn_lightning.optim import SGD
@@ -33,8 +34,9 @@ from gscnn_lightning.tracking import check_installed, finish_wandb, log_config, 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 # Said by the libraries below on every run, about nothing that a user can or should change.
+_ARGS_WARNING = "LightningCLI's args parameter is intended to run from within Python"
 _EXPECTED_WARNINGS = (
-    r"LightningCLI's args parameter is intended to run from within Python",
+    _ARGS_WARNING,
     r".*isinstance\(treespec, LeafSpec\)",
     r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen stages are meant to be
     r"The dirpath has changed from",  # a resumed run has a folder of its own
@@ -158,7 +160,11 @@ class GSCNNCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
         """Parse, with shipped configs by their names."""
-        super().parse_arguments(parser, _with_paths(sys.argv[1:] if args is None else args))
+        with warnings.catch_warnings():
+            if args is None:
+                warnings.filterwarnings("ignore", _ARGS_WARNING)  # they are those of the command line
+                args = sys.argv[1:]
+            super().parse_arguments(parser, _with_paths(args) if isinstance(args, list) else args)
         self.check_before_start()
 
     def check_before_start(self) -> None:
@@ -181,13 +187,10 @@ class GSCNNCLI(LightningCLI):
         trainer = self._get(self.config_init, "trainer")
         if not trainer["fast_dev_run"]:
             trainer["logger"] = self._loggers(trainer["logger"])
-        given = trainer["callbacks"] or []
-        callbacks = _listed(given)
-        if trainer["enable_progress_bar"] is not False and not any(isinstance(c, AnyProgressBar) for c in callbacks):
-            from gscnn_lightning.callbacks import ProgressBar
-
-            callbacks = [*callbacks, ProgressBar()]
-        trainer["callbacks"] = callbacks
+        listed = _listed(trainer["callbacks"] or [])
+        if trainer["enable_progress_bar"] is not False and not any(isinstance(c, AnyProgressBar) for c in listed):
+            listed = [*listed, callbacks.ProgressBar()]
+        trainer["callbacks"] = listed
         # Forced, so that a config which lists callbacks of its own does not lose the reports.
         self.trainer_defaults["callbacks"] = _reports()
         return super().instantiate_trainer(**kwargs)
@@ -225,6 +228,8 @@ def _with_paths(args: Sequence[str]) -> list[str]:
             word = _config_path(word)
         elif name == "--config" and equals:
             word = f"{name}={_config_path(value)}"
+        elif word.startswith("-c") and len(word) > 2:
+            word = f"-c{_config_path(word[2:])}"
         result.append(word)
     return result
 
@@ -236,8 +241,6 @@ def _config_path(given: str) -> str:
 
 def _reports() -> list[Callback]:
     """What every run is reported and kept by."""
-    from gscnn_lightning import callbacks  # slow to import, and not needed to find a mistake in the arguments
-
     return [
         # Writes last.ckpt after every epoch; the monitored callback's own ``save_last`` does so only with a new best.
         ModelCheckpoint(

@@ -1,5 +1,6 @@
 """What ``gscnn-fit`` would run with given arguments, as plain data, for commands that take its configs."""
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,8 @@ from pytorch_lightning.cli import instantiate_class
 from gscnn_lightning.cli import GSCNNCLI
 from gscnn_lightning.data.base import SegmentationDataModule
 from gscnn_lightning.errors import SettingError
+from gscnn_lightning.parsing import option_values, without_options
+from gscnn_lightning.shipped_configs import find_config
 
 
 class _SettingsCLI(GSCNNCLI):
@@ -54,12 +57,34 @@ def data_module(arguments: Sequence[str]) -> SegmentationDataModule:
     """The data module that ``gscnn-fit fit`` would train on; exits with a message if there is a mistake.
 
     Args:
-        arguments: those after ``gscnn-fit fit``; what is not about data is checked and has no effect.
+        arguments: those after ``gscnn-fit fit``. Of configs only the data count, so that those of other subcommands and
+            of other machines serve, too; other arguments that are not about data are checked and have no effect.
+
+    Returns:
+        The module, before its `setup`.
 
     Raises:
-        SettingError: a setting of the data is out of range.
+        SettingError: a config cannot be read or names no data, or a setting of the data is out of range.
     """
-    return instantiate_class((), _parsed(arguments).config["fit"]["data"].as_dict())
+    configs = option_values(arguments, "--config")
+    data = [_data_of(config) for config in configs]
+    if configs and not any(data) and not any(word.startswith("--data") for word in arguments):
+        raise SettingError(f"config {configs[-1]} names no data: give a config of gscnn-fit that does, or --data")
+    settings = [word for part in data if part for word in ("--config", json.dumps({"data": part}))]
+    parsed = _parsed([*settings, *without_options(arguments, ["--config"])])
+    return instantiate_class((), parsed.config["fit"]["data"].as_dict())
+
+
+def _data_of(config: str) -> dict[str, Any]:
+    """The data settings of a config; empty if it has none."""
+    path = find_config(config)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingError(f"config {config} cannot be read ({reason}): check --config") from error
+    data = content.get("data") if isinstance(content, dict) else None
+    return data if isinstance(data, dict) else {}
 
 
 def check_same_settings(kept: Mapping[str, Any], settings: Mapping[str, Any], what: str) -> None:

@@ -42,7 +42,7 @@ class Prediction:
     Attributes:
         name: unique, relative, without suffix; may contain "/".
         photo: (H, W, 3) uint8 RGB.
-        preds: (H, W) uint8, predicted train ids.
+        preds: (H, W) uint8 (int64 for more than 256 classes), predicted train ids.
         boundary_prob: (H, W) float32 in [0, 1]; None from a network without shape stream.
         gates: (h, w) float32 in [0, 1] each, of any size; empty from a network without shape stream.
         labels: (H, W) integer, true train ids; None if they are not known.
@@ -65,9 +65,14 @@ def predictions(output: GSCNNOutput, batch: Mapping[str, Any], with_gates: bool 
         output: what it returned for the images of the batch.
         batch: "name" (B strings) and "image" (B, 3, H, W) uint8.
         with_gates: False leaves the gates on their device.
+
+    Returns:
+        One record per image, without labels and true boundary.
     """
     photos = batch["image"].permute(0, 2, 3, 1).cpu().numpy()
-    preds, prob = output.labels.byte().cpu().numpy(), output.boundary_prob
+    labels, prob = output.labels, output.boundary_prob
+    # Label maps are bytes wherever a byte can hold the classes.
+    preds = (labels.byte() if output.seg_logits.shape[1] <= 256 else labels).cpu().numpy()
     probs = [None] * len(preds) if prob is None else list(prob[:, 0].cpu().numpy())
     gates = [gate[:, 0].float().cpu().numpy() for gate in output.gates] if with_gates else []
     return [

@@ -47,10 +47,10 @@ class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
 class CommandParser(ArgumentParser):
     """The command line of a function.
 
-    Its positional-only parameters are given without a name, the last of them repeatedly if it is a sequence; all others
-    are options, written with dashes or underscores, of which the very first may stand without its name. The docstring
-    up to "Args:" is the help text, and what it says of the arguments their help. A parameter `OTHERS` takes all options
-    that are not the command's own, with their values, unless they are a misspelling of one that is.
+    Its positional-only parameters are given without a name (which may be given all the same), the last of them
+    repeatedly if it is a sequence; all others are options, written with dashes or underscores, in any order. The
+    docstring up to "Args:" is the help text, and what it says of the arguments their help. A parameter `OTHERS` takes
+    all options that are not the command's own, with their values, unless they are a misspelling of one that is.
 
     Args:
         prog: what the user typed.
@@ -84,8 +84,9 @@ class CommandParser(ArgumentParser):
         Raises:
             SettingError: the arguments cannot be used; the message says why.
         """
-        if not self._unnamed and args and not args[0].startswith("-"):
-            args = [f"--{self._first_option()}", *args]
+        _, _, first = _HANDED_TO.get(self._function, (None, None, ""))
+        if first and args and not args[0].startswith("-"):
+            args = [f"--{first}", *args]
         own, others = self._split(args)
         given = self.parse_args(own).as_dict()
         unnamed = [given.pop(parameter.name) for parameter in self._unnamed]
@@ -99,37 +100,50 @@ class CommandParser(ArgumentParser):
         """
         raise SettingError(f"{message}\nAll settings: {self.prog} --help") from ex
 
-    def _first_option(self) -> str:
-        if self._function in _HANDED_TO:
-            return _HANDED_TO[self._function][2]
-        return next(iter(inspect.signature(self._function).parameters))
-
     def _split(self, args: Sequence[str]) -> tuple[list[str], list[str]]:
         """Own arguments, options behind the others and named as parameters are, and those that are handed on."""
         options = {word for action in self._actions for word in action.option_strings}
-        unnamed: list[str] = []
+        known_by_place = {f"--{parameter.name}" for parameter in self._unnamed}
+        words: list[str] = []
+        named: dict[str, str] = {}
         own: list[str] = []
         others: list[str] = []
         left = list(args)
         while left:
             word = left.pop(0)
-            name, equals, value = word.partition("=")
-            known = "--" + name[2:].replace("-", "_")
+            option, equals, value = word.partition("=")
+            name = "--config" if option == "-c" and self._hands_on else "--" + option[2:].replace("-", "_")
             if word in ("-h", "--help"):
                 own.append(word)
-            elif not name.startswith("--"):
-                unnamed.append(word)
-            elif known in options:
-                own += [known, value] if equals else [known, *left[:1]]
-                left = left if equals else left[1:]
-            elif close := difflib.get_close_matches(known, options, n=1, cutoff=0.8):
-                self.error(f"{name} is no setting: did you mean {close[0]}?")
+            elif not option.startswith("--") and name != "--config":
+                words.append(word)
+            elif name in options | known_by_place:
+                if not equals and not left:
+                    self.error(f"{option} lacks its value")
+                value = value if equals else left.pop(0)
+                if name in known_by_place:
+                    named[name[2:]] = value
+                else:
+                    own += [name, value]
+            elif close := difflib.get_close_matches(name, options, n=1, cutoff=0.8):
+                self.error(f"{option} is no setting: did you mean {close[0]}?")
             elif not self._hands_on:
-                self.error(f"{name} is no setting")
+                self.error(f"{option} is no setting")
             else:
-                others.append(word)
+                others.append(name + equals + value)
                 others += [left.pop(0)] if not equals and left and not left[0].startswith("--") else []
-        return [*unnamed, *own], others
+        return [*self._placed(words, named), *own], others
+
+    def _placed(self, words: list[str], named: dict[str, str]) -> list[str]:
+        """Words without a name, and values that were given by the name of such a parameter, in their places."""
+        left = list(words)
+        placed: list[str] = []
+        for parameter in self._unnamed:
+            if parameter.name in named:
+                placed.append(named[parameter.name])
+            elif get_origin(parameter.annotation) is not Sequence:
+                placed += [left.pop(0)] if left else []
+        return [*placed, *left]
 
 
 def option_values(args: Sequence[str], option: str) -> list[str]:

@@ -51,16 +51,25 @@ class Scores:
     epoch: int | None = None
     training_seconds: float | None = None
 
+    def rows(self) -> list[tuple[str, dict[str, float]]]:
+        """Name and every score of each class.
+
+        Raises:
+            ValueError: there are not as many names as scores.
+        """
+        columns = zip(*self.classes.values(), strict=True) if self.classes else ((),) * len(self.class_names)
+        return [
+            (name, dict(zip(self.classes, values, strict=True)))
+            for name, values in zip(self.class_names, columns, strict=True)
+        ]
+
     def of_class(self, name: str) -> dict[str, float]:
         """Every score of a class; empty if the class is not known.
 
         Args:
             name: of the class.
         """
-        if name not in self.class_names:
-            return {}
-        index = self.class_names.index(name)
-        return {score: values[index] for score, values in self.classes.items()}
+        return dict(self.rows()).get(name, {})
 
 
 def worst_images(images: list[ImageScores]) -> list[ImageScores]:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from gscnn_lightning.errors import SettingError
 
-CONFIGS = Path(__file__).parent / "configs"
+_PACKAGE = Path(__file__).parent
+# A clone on a file system without links has a file in the place of the link.
+CONFIGS = next((f for f in (_PACKAGE / "configs", _PACKAGE.parents[1] / "configs") if f.is_dir()), _PACKAGE / "configs")
 """Folder of the configs: package data of an installed library, a link to ``configs`` in a clone."""
 
 
@@ -20,7 +22,7 @@ def find_config(given: str, kind: str = "") -> Path:
         SettingError: there is neither such a file nor such a name.
     """
     path = Path(given).expanduser()
-    if path.is_file():
+    if path.exists() and not path.is_dir():  # a pipe serves, too
         return path
     if not path.suffix and (CONFIGS / kind / f"{given}.yaml").is_file():
         return CONFIGS / kind / f"{given}.yaml"

@@ -68,6 +68,7 @@ class GSCNNTask(pl.LightningModule):
         class_names: Sequence[str] | None = None,
         class_colors: Sequence[tuple[int, int, int]] | None = None,
         ignore_index: int = 255,
+        *,
         boundary_weight: float = 20.0,
         segmentation_weight: float = 1.0,
         regularizer_weight: float = 1.0,
@@ -99,12 +100,20 @@ class GSCNNTask(pl.LightningModule):
         for name, given in (("name", self.class_names), ("colour", self.class_colors)):
             if len(given) != num_classes:
                 raise SettingError(f"{len(given)} class {name}s for {num_classes} classes: give one {name} per class")
-        self.network = GSCNN(num_classes, **network)
-        if channels_last:
-            self.network = self.network.to(memory_format=torch.channels_last)
+        self.configure_network(**network)
         self.configure_loss()
         self.configure_metrics()
         self.stage_scores: dict[str, Scores] = {}
+
+    def configure_network(self, **network: Any) -> None:  # noqa: ANN401
+        """Build the network.
+
+        Args:
+            **network: arguments of `GSCNN`.
+        """
+        self.network = GSCNN(self.settings.num_classes, **network)
+        if self.settings.channels_last:
+            self.network = self.network.to(memory_format=torch.channels_last)
 
     def configure_loss(self) -> None:
         """Build the joint loss from the hyperparameters."""

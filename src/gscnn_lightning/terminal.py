@@ -46,7 +46,7 @@ def progress(total: int | None, description: str = "", disable: bool = False) ->
         disable: no bar.
 
     Yields:
-        A function that moves the bar on: by one, or by ``advance``.
+        A function that moves the bar on by one; or, with ``done``, ``total`` and ``description``, to where it is said.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
@@ -56,7 +56,10 @@ def progress(total: int | None, description: str = "", disable: bool = False) ->
     ) as bar:
         task = bar.add_task(description.replace("[", r"\["), total=total)
 
-        def move(advance: int = 1) -> None:
-            bar.advance(task, advance)
+        def move(done: int | None = None, total: int | None = None, description: str | None = None) -> None:
+            if done is None:
+                bar.advance(task)
+            else:
+                bar.update(task, completed=done, total=total, description=description)
 
         yield move

@@ -278,8 +278,7 @@ def _scores_to_wandb(logger: WandbLogger, stage: str, scores: Scores, step: int)
     import wandb
 
     rows = [
-        [name, *(None if np.isnan(value) else value for value in scores.of_class(name).values())]
-        for name in scores.class_names
+        [name, *(None if np.isnan(value) else value for value in values.values())] for name, values in scores.rows()
     ]
     shown: dict[str, Any] = {f"{stage}/classes": wandb.Table(columns=["class", *scores.classes], data=rows)}
     if scores.confusion is not None:
@@ -307,9 +306,9 @@ def _confusion_chart(confusion: npt.NDArray[np.integer], class_names: Sequence[s
 
 def _markdown(scores: Scores) -> str:
     lines = [["class", *score_headings(list(scores.classes))], ["-"] * (1 + len(scores.classes))]
-    for name in scores.class_names:
-        values = scores.of_class(name).values()
-        lines.append([name.replace("|", r"\|"), *("" if np.isnan(value) else f"{100 * value:.1f}" for value in values)])
+    for name, values in scores.rows():
+        cells = ["" if np.isnan(value) else f"{100 * value:.1f}" for value in values.values()]
+        lines.append([name.replace("|", r"\|"), *cells])
     return "\n".join(f"|{'|'.join(cells)}|" for cells in lines)
 
 

@@ -13,7 +13,7 @@ def test_epochs_of_either_kind_are_compared(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "1 epochs of either kind" in out
     assert re.search(r"with metrics.csv alone.* 1\.00", out)
-    assert re.search(r"with W&B, pictures and records +│ +[\d.]+ │ +\d+\.\d\d", out)
+    assert re.search(r"with W&B, pictures and records +[\d.]+ +\d+\.\d\d", out)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 
 

@@ -2,6 +2,7 @@ import csv
 
 import cv2
 import pytest
+import pytorch_lightning as pl
 
 from gscnn_lightning.callbacks import LearningCurves
 
@@ -27,3 +28,9 @@ def test_a_run_that_logged_nothing_ends_well(make_trainer, color_task, squares_d
     task.log = lambda *args, **kwargs: None
     trainer.fit(task, datamodule=squares_data())
     assert not (tmp_path / "run" / "learning_curves.png").exists()
+
+
+def test_metrics_lie_with_their_logger_wherever_the_run_is(make_trainer, color_task, squares_data, tmp_path):
+    loggers = [pl.loggers.TensorBoardLogger(tmp_path, name="board"), pl.loggers.CSVLogger(tmp_path, name="numbers")]
+    make_trainer([LearningCurves()], logger=loggers).fit(color_task(), datamodule=squares_data())
+    assert (tmp_path / "board/version_0/learning_curves.png").is_file()

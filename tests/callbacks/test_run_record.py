@@ -96,3 +96,22 @@ def test_a_test_is_recorded_too(make_trainer, tmp_path):
     assert len(table(tmp_path / "run/image_scores.csv")) == VAL_SAMPLES
     assert len(table(tmp_path / "run/confusion_matrix.csv")) == 19
     assert (tmp_path / "run/environment.json").is_file()
+
+
+def test_what_an_older_version_kept_is_taken_up(make_trainer, color_task, squares_data, tmp_path):
+    """Once, another callback kept best scores and time."""
+    steps = ModelCheckpoint(monitor="val/miou", mode="max", save_last=True)
+    make_trainer([RunRecord(), steps], max_epochs=2).fit(color_task(), datamodule=squares_data())
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    state = checkpoint["callbacks"].pop("RunRecord")
+    parts = {name: state["best"][name] for name in ("means", "classes", "categories", "crops")}
+    best = {**parts, "epoch": state["best"]["epoch"] - 1, "monitored": state["monitored"]}
+    checkpoint["callbacks"]["RunSummary"] = {"best": best, "seconds": 1000.0}
+    torch.save(checkpoint, last)
+    callbacks = [RunRecord(), ModelCheckpoint(monitor="val/miou", mode="max", save_last=True)]
+    make_trainer(callbacks).fit(color_task(), datamodule=squares_data(), ckpt_path=last)
+    saved = json.loads((tmp_path / "run/scores_val.json").read_text())
+    assert (saved["epoch"], saved["means"]["miou"]) == (1, 0.75)
+    assert list(saved["classes"]) == list(squares_data.class_names)
+    assert saved["training_seconds"] > 1000

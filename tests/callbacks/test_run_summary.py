@@ -134,8 +134,11 @@ def test_resumed_run_remembers_its_best_epoch(make_trainer, color_task, squares_
 def test_lines_stay_whole_beside_progress_bars(make_trainer, color_task, squares_data, capsys, bar):
     trainer = make_trainer([RunRecord(), RunSummary(), bar()], enable_progress_bar=True)
     trainer.fit(color_task(), datamodule=squares_data())
-    lines = epoch_lines(capsys.readouterr().out)
+    out = capsys.readouterr().out
+    lines = epoch_lines(out)
     assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
+    for words in ("Last validated epoch: 3 of 3", "ground ", "scores  "):
+        assert words in out, "the table comes when the bars are gone"
     assert all(re.search(r"img/s  \S+ of \S+$", line.rstrip()) for line in lines)
 
 
@@ -149,6 +152,8 @@ def test_without_a_logger_it_only_prints(make_trainer, color_task, squares_data,
 def test_without_a_record_there_is_nothing_to_sum_up(make_trainer, color_task, squares_data):
     with pytest.raises(SettingError, match="put a RunRecord before it"):
         make_trainer([RunSummary()]).fit(color_task(), datamodule=squares_data())
+    with pytest.raises(SettingError, match="put a RunRecord before it"):
+        make_trainer([RunSummary(), RunRecord()]).fit(color_task(), datamodule=squares_data())
 
 
 def test_training_that_goes_on_within_an_epoch_is_summed_up(make_trainer, color_task, squares_data, tmp_path, capsys):

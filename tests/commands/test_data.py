@@ -66,7 +66,10 @@ def test_settings_of_the_data_can_be_changed(config, capsys):
     [
         (["--config", "none.yaml"], "none.yaml"),
         (["--data", "CamVidDataModule", "--data.rot", "x"], "--data.root"),
-        (["--config", "run.yaml", "--data.classes", "none.yaml"], "cannot read the class table none.yaml"),
+        (
+            ["--config", "run.yaml", "--data.classes", "none.yaml"],
+            "cannot read the class table none.yaml",
+        ),
         (["--config", "run.yaml", "--splits", "[training]"], "splits"),
     ],
 )
@@ -105,7 +108,7 @@ def test_help_shows_what_concerns_the_tool(tool, capsys):
     stopped(["data", tool, "--help"], 0)
     out = capsys.readouterr().out
     assert f"gscnn data {tool} --config camvid" in out
-    assert "--data" in out
+    assert "all other arguments: those of gscnn-fit that are about data, such as --config FILE, --data CLASS" in out
     assert "--trainer" not in out
     assert "--optimizer" not in out
 

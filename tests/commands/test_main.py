@@ -52,6 +52,15 @@ def test_unknown_commands_are_refused_with_a_hint(args, words, capsys):
     assert words in printed.err
 
 
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_before_a_command_runs_nothing(words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, printed = stopped(["--help", *words], capsys)
+    assert code == 0
+    assert "data check" in printed.out
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("args", [[], ["data"]])
 def test_without_a_command_the_list_is_shown(args, capsys):
     code, printed = stopped(args, capsys)

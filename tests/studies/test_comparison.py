@@ -93,6 +93,22 @@ def test_data_are_those_of_the_first_run_unless_told_otherwise(tmp_path, monkeyp
     assert "1 frames" in capsys.readouterr().out
 
 
+def test_of_a_config_only_the_data_count(tmp_path, monkeypatch, capsys):
+    """It may be that of another subcommand, and name what is not installed here."""
+    monkeypatch.chdir(tmp_path)
+    write_checkpoint(tmp_path / "city.ckpt", CITYSCAPES)
+    data = {"class_path": "ScenesDataModule", "init_args": {"size": [64, 128], "val_samples": 2, "num_workers": 0}}
+    trainer = {"callbacks": [{"class_path": "my_module.MyCallback"}]}
+    (tmp_path / "validate.yaml").write_text(json.dumps({"data": data, "trainer": trainer, "verbose": False}))
+    tools(["compare", "city.ckpt", "city.ckpt", "--config", "validate.yaml", "--resamples", "1"])
+    assert "2 frames" in capsys.readouterr().out
+    (tmp_path / "none.yaml").write_text("trainer: {max_epochs: 3}")
+    with pytest.raises(SystemExit) as stop:
+        tools(["compare", "city.ckpt", "city.ckpt", "--config", "none.yaml"])
+    assert stop.value.code == 2
+    assert "config none.yaml names no data" in capsys.readouterr().err
+
+
 def test_mistakes_get_one_message(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_checkpoint(tmp_path / "city.ckpt", CITYSCAPES)

@@ -19,7 +19,7 @@ from gscnn_lightning.errors import SettingError
 from gscnn_lightning.fit_settings import parsed_settings
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.run_folder.metrics_csv import logged_values
-from gscnn_lightning.studies.sweep import _study
+from gscnn_lightning.studies.sweep import _check_folder, _study
 from gscnn_lightning.studies.sweep_file import Sweep, read_sweep
 
 FILES = sorted((Path(__file__).parents[2] / "configs/sweep").glob("*.yaml"))
@@ -200,6 +200,15 @@ def test_finished_sweep_is_not_repeated_and_another_is_refused(finished, monkeyp
         tools(["sweep", "sweep.yaml", "--out", "out", "--trainer.max_epochs", "3"])
     assert stop.value.code == 2
     assert "out has another sweep: overrides [] and ['--trainer.max_epochs', '3']" in capsys.readouterr().err
+
+
+def test_folder_of_an_older_version_goes_on(tmp_path):
+    """Once, configs were kept apart from the other arguments."""
+    settings = {"sweep": {"method": "grid"}, "configs": ["a.yaml"], "overrides": ["--model.tau", "1"]}
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    _check_folder({"sweep": {"method": "grid"}, "overrides": ["--config", "a.yaml", "--model.tau", "1"]}, tmp_path)
+    with pytest.raises(SettingError, match="has another sweep"):
+        _check_folder({"sweep": {"method": "grid"}, "overrides": ["--config", "b.yaml"]}, tmp_path)
 
 
 def test_interrupted_run_is_made_again_with_the_same_values(finished, tmp_path):

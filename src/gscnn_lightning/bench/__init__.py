@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from rich.console import Console
-from rich.table import Table
+from gscnn_lightning.terminal import new_table, say
 
 __all__ = ["Timing", "print_table", "time_side_by_side"]
 
@@ -89,15 +88,15 @@ def print_table(title: str, timings: Mapping[str, Timing], baseline: str) -> Non
         timings: what `time_side_by_side` returned.
         baseline: name of the function that the ratios refer to.
     """
-    caption = f"ratio to {baseline!r} in the same round, median"
-    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    table = new_table(title)
+    table.caption, table.caption_justify = f"ratio to {baseline!r} in the same round, median", "left"
     table.add_column("what")
     for heading in ("median ms", "ratio", "peak extra MB"):
         table.add_column(heading, justify="right")
     for name, timing in timings.items():
         memory = "unknown" if timing.memory is None else f"{timing.memory / 1e6:.1f}"
         table.add_row(name, f"{timing.seconds * 1e3:.2f}", f"{timing.ratio(timings[baseline]):.2f}", memory)
-    Console().print(table)
+    say(table)
 
 
 def _seconds(function: Callable[[], object]) -> float:

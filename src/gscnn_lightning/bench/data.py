@@ -9,9 +9,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from gscnn_lightning.bench import print_table, time_side_by_side
+from gscnn_lightning.terminal import say
 
 if TYPE_CHECKING:
     from gscnn_lightning.data import SegmentationDataModule
@@ -143,7 +142,7 @@ def _loaders(root: Path, repeats: int) -> None:
     for name, timing in timings.items():
         alone, handed = (timings[baseline].ratio(timing) for baseline in (decode, whole))
         rate = f"{len(frames) / timing.seconds:.0f} samples/s"
-        Console().print(f"{name}: {rate}, {alone:.0%} of decoding alone, {handed:.0%} of handing over whole frames")
+        say(f"{name}: {rate}, {alone:.0%} of decoding alone, {handed:.0%} of handing over whole frames")
 
 
 def _compare_workers(root: Path) -> None:
@@ -157,7 +156,7 @@ def _compare_workers(root: Path) -> None:
             digest.update(batch["mask"].numpy())
         digests[workers] = digest.hexdigest()
     same = len(set(digests.values())) == 1
-    Console().print(f"20 training batches from 0, 1 and 2 loading processes: {'identical' if same else 'DIFFERENT'}")
+    say(f"20 training batches from 0, 1 and 2 loading processes: {'identical' if same else 'DIFFERENT'}")
 
 
 def _camvid(root: Path, num_workers: int, **change: Any) -> "SegmentationDataModule":  # noqa: ANN401

@@ -6,10 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 
 from gscnn_lightning.bench import print_table, time_side_by_side
 from gscnn_lightning.errors import DataError
+from gscnn_lightning.terminal import say
 
 Labels = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float64]
@@ -59,7 +59,7 @@ def measure_metrics(
     ):
         check_equal({name: function() for name, function in functions.items()})
         print_table(title, time_side_by_side(functions, repeats), baseline="gscnn_lightning")
-    Console().print(f"values equal to 1e-12; {threads} thread{'s' if threads > 1 else ''}")
+    say(f"values equal to 1e-12; {threads} thread{'s' if threads > 1 else ''}")
 
 
 def displaced(labels: Labels, reach: float, seed: int = 0) -> Labels:

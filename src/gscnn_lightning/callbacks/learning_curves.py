@@ -1,11 +1,14 @@
 """Learning curves as a picture beside the run's other files."""
 
+from pathlib import Path
+
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import CSVLogger
 
 from gscnn_lightning.callbacks._trainer import run_folder
 from gscnn_lightning.drawing.plots import plot_learning_curves
 from gscnn_lightning.errors import DataError
+from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.run_folder.metrics_csv import read_metrics
 
 
@@ -23,10 +26,11 @@ class LearningCurves(pl.Callback):
             return
         # The logger writes in chunks; its last rows may still be in memory.
         loggers[0].save()
-        if not run.metrics.exists():
+        logged = RunFolder(Path(loggers[0].log_dir))
+        if not logged.metrics.exists():
             return
         try:
-            plot_learning_curves(*read_metrics(run), run.learning_curves)
+            plot_learning_curves(*read_metrics(logged), run.learning_curves)
         except DataError as error:
             # A finished training must not fail for want of a picture.
-            pl.utilities.rank_zero_info(f"No learning curves drawn: {error}")
+            pl.utilities.rank_zero_info(f"No learning curves drawn from {logged.metrics}: {error}")

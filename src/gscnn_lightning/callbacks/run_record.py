@@ -41,7 +41,6 @@ class RunRecord(pl.Callback):
     Attributes:
         latest: scores of the latest evaluation of this epoch; None before it.
         best: scores of the best epoch so far, which is the last validated one if nothing is monitored.
-        is_monitored: whether a score chose the best epoch.
     """
 
     def __init__(self) -> None:
@@ -72,6 +71,18 @@ class RunRecord(pl.Callback):
         """Take up ``state_dict``."""
         self.best = None if state_dict["best"] is None else Scores(**state_dict["best"])
         self._monitored, self._earlier_seconds = state_dict["monitored"], state_dict["seconds"]
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take up what `RunSummary` kept before it was this callback's."""
+        states = checkpoint.get("callbacks", {})
+        earlier = states.get("RunSummary") or {}
+        if self.state_key not in states and "best" in earlier:
+            best = earlier["best"]
+            parts = {name: best[name] for name in ("means", "classes", "categories", "crops")} if best else {}
+            self.best = Scores(**parts, epoch=best["epoch"] + 1) if best else None
+            self._monitored, self._earlier_seconds = best["monitored"] if best else None, earlier["seconds"]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Settle the folder while all processes are certainly there; write what is known at the start."""
@@ -128,7 +139,8 @@ class RunRecord(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the scores of the best epoch, after all other callbacks have written their files."""
         if self.best is not None:
-            self.best.training_seconds = self._earlier_seconds
+            names = tuple(_classes(trainer, pl_module).class_names)
+            self.best = replace(self.best, class_names=names, training_seconds=self._earlier_seconds)
             self._write_scores(trainer, self.best, "val")
 
     def on_save_checkpoint(
@@ -160,8 +172,7 @@ class RunRecord(pl.Callback):
             return
         write_scores(self._run, stage, scores)
         if stage == "test":
-            rows = {name: scores.of_class(name) for name in scores.class_names}
-            write_table(self._run.class_table(stage), rows, first="class")
+            write_table(self._run.class_table(stage), dict(scores.rows()), first="class")
             if scores.crops:
                 plot_distance_curves({"": scores.crops}, self._run.distance_curve)
 

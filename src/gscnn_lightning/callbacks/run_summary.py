@@ -1,12 +1,14 @@
 """A run in words: one line per epoch, and a table of scores at the end."""
 
 import math
+import sys
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 from rich import box, get_console
@@ -32,7 +34,7 @@ class RunSummary(pl.Callback):
     Prints what `RunRecord` keeps, which has to be there before it. Scores are in percent.
 
     Raises:
-        SettingError: the trainer has no `RunRecord`.
+        SettingError: the trainer has no `RunRecord`, or only one that comes later.
     """
 
     def __init__(self) -> None:
@@ -45,7 +47,8 @@ class RunSummary(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Settle the folder while all processes are certainly there."""
         self._run = run_folder(trainer)
-        records = [callback for callback in trainer.callbacks if isinstance(callback, RunRecord)]  # type: ignore[attr-defined]
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        records = [callback for callback in callbacks[: callbacks.index(self)] if isinstance(callback, RunRecord)]
         if not records:
             raise SettingError("RunSummary prints what RunRecord keeps: put a RunRecord before it")
         self._record = records[0]
@@ -142,8 +145,8 @@ def _score_table(scores: Scores, title: str) -> Table:
     for key, heading in zip(scores.classes, score_headings(list(scores.classes)), strict=True):
         footer = _percent(scores.means.get(mean_name(key), math.nan))
         table.add_column(heading, footer, justify="right", footer_style="bold", min_width=6)
-    for name in scores.class_names:
-        table.add_row(Text(name), *map(_percent, scores.of_class(name).values()))
+    for name, values in scores.rows():
+        table.add_row(Text(name), *map(_percent, values.values()))
     return table
 
 
@@ -177,14 +180,14 @@ def _relative(path: Path) -> Path:
 
 
 def _show(trainer: pl.Trainer, what: RenderableType, soft_wrap: bool = False) -> None:
-    """Print above any progress bar: rich's shares this console, others have a way of their own to print."""
-    console, bar = get_console(), trainer.progress_bar_callback
-    if bar is None or isinstance(bar, RichProgressBar):
-        console.print(what, soft_wrap=soft_wrap, highlight=False)
-        return
-    with console.capture() as captured:
-        console.print(what, soft_wrap=soft_wrap, highlight=False)
-    bar.print(captured.get().removesuffix("\n"))
+    """Print above any progress bar: rich's shares this console, those of Lightning's other callback are lifted."""
+    lifted: AbstractContextManager[None] = nullcontext()
+    if isinstance(trainer.progress_bar_callback, TQDMProgressBar):
+        from tqdm import tqdm  # type: ignore[import-untyped]
+
+        lifted = tqdm.external_write_mode(file=sys.stdout)
+    with lifted:
+        get_console().print(what, soft_wrap=soft_wrap, highlight=False)
 
 
 def _percent(value: float) -> str:

@@ -50,15 +50,18 @@ def compare(
     from gscnn_lightning.checkpoint import check_checkpoint, load_task
     from gscnn_lightning.errors import SettingError
     from gscnn_lightning.fit_settings import data_module
+    from gscnn_lightning.parsing import option_values
     from gscnn_lightning.run_folder import run_of_checkpoint
     from gscnn_lightning.studies.comparison import compare_tasks, save_comparison, show_comparison
     from gscnn_lightning.terminal import say
 
+    if resamples < 1:
+        raise SettingError(f"resamples is {resamples}: give 1 or more")
     for checkpoint in (a, b):
         check_checkpoint(checkpoint)
     out.mkdir(parents=True, exist_ok=True)  # found out before minutes of scoring, if it cannot be made
     arguments, run = list(others), run_of_checkpoint(a)
-    if run is not None and not any(word.partition("=")[0] == "--config" for word in others):
+    if run is not None and not option_values(others, "--config"):
         arguments = ["--config", str(run.config), *arguments]
     elif run is None and not any(word.startswith(("--config", "--data")) for word in others):
         raise SettingError(f"which data? {a} lies in no run with a config.yaml: give --config or --data")

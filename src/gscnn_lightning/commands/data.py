@@ -28,8 +28,12 @@ def check(splits: Sequence[Literal["train", "val", "test", "predict"]] = (), oth
     from gscnn_lightning.terminal import progress, say
 
     data = data_module(others)
-    with progress(None, "frames") as advance:
-        reports = check_data(data, tuple(splits) or ("train", "val", "test", "predict"), lambda *_: advance())
+    with progress(None, "reading") as move:
+        reports = check_data(
+            data,
+            tuple(splits) or ("train", "val", "test", "predict"),
+            lambda split, done, total: move(done, total, f"reading {split}"),
+        )
     say(frames_table(reports))
     say(classes_table(reports, data.class_names))
     problems = [problem for report in reports for problem in report.problems]

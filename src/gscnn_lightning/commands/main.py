@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -63,7 +64,7 @@ def _command(given: Sequence[str]) -> tuple[str, ...]:
     Raises:
         SettingError: there is no such command.
     """
-    before = tuple(word for word in given[:2] if not word.startswith("-"))
+    before = tuple(itertools.takewhile(lambda word: not word.startswith("-"), given[:2]))
     found = next((words for words in (before[:2], before[:1]) if words in COMMANDS), None)
     if found is not None:
         return found

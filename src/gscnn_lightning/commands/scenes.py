@@ -3,7 +3,7 @@
 from pathlib import Path
 
 
-def scenes(out: Path, train: int = 200, val: int = 50, size: tuple[int, int] = (256, 512), seed: int = 0) -> None:
+def scenes(out: Path, /, train: int = 200, val: int = 50, size: tuple[int, int] = (256, 512), seed: int = 0) -> None:
     """Write drawn street scenes in the official Cityscapes layout.
 
     The real data module reads them: gscnn-fit --config cityscapes --data.root OUT

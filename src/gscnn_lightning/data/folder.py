@@ -10,8 +10,8 @@ from pytorch_lightning.utilities import rank_zero_info
 from gscnn_lightning.data.base import SegmentationDataModule, Split
 from gscnn_lightning.data.files import LABEL_SUFFIXES, FileSource, Frame, find_files, pair_files
 from gscnn_lightning.data.mask_classes import read_classes
-from gscnn_lightning.errors import DataError
-from gscnn_lightning.shipped_configs import CONFIGS
+from gscnn_lightning.errors import DataError, SettingError
+from gscnn_lightning.shipped_configs import find_config
 
 
 class FolderDataModule(SegmentationDataModule):
@@ -49,9 +49,11 @@ class FolderDataModule(SegmentationDataModule):
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         folder = Path(root).expanduser()
-        given = Path(classes).expanduser()
-        places = (folder / classes, given, CONFIGS / "classes" / f"{classes}.yaml")
-        mask_classes = read_classes(next((path for path in places if path.is_file()), given))
+        inside = folder / classes
+        try:
+            mask_classes = read_classes(inside if inside.is_file() else find_config(str(classes), "classes"))
+        except SettingError as error:
+            raise DataError(f"cannot read the class table {classes} ({error}): correct --data.classes") from error
         super().__init__(mask_classes.classes, **kwargs)
         self.root = folder
         self.table = mask_classes.table

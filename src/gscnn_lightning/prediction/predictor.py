@@ -11,14 +11,15 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
+from gscnn_lightning.data.base import planes
 from gscnn_lightning.drawing.maps import Picture
 from gscnn_lightning.errors import DataError
 from gscnn_lightning.inference import predict_logits
 from gscnn_lightning.output import Prediction, predictions
 from gscnn_lightning.prediction.files import PredictionFiles
 from gscnn_lightning.prediction.inputs import Input, read_frames, read_picture, video_properties
+from gscnn_lightning.run_folder.score_files import write_json
 from gscnn_lightning.terminal import progress, say
 
 # Pictures with more pixels at their largest scale are predicted in windows: whole ones would take too much memory.
@@ -111,7 +112,7 @@ class Predictor:
         window, pixels = settings.window, picture.shape[0] * picture.shape[1]
         if window is None and pixels * max(settings.scales) ** 2 > _LARGE:
             window = _LARGE_WINDOW
-        image = torch.from_numpy(picture).permute(2, 0, 1)[None].contiguous()
+        image = planes(picture)[None]
         output = predict_logits(
             self.task, image.to(self.task.device), window, settings.overlap, settings.scales, settings.flip_average
         )
@@ -189,8 +190,7 @@ def check_same_run(note: Path, checkpoint: str, task: Any, overwrite: bool) -> N
             f"{note} says that what is there was made with {key} {before.get(key)}, and this would be made with "
             f"{made_with[key]}: choose another --out, or make everything again with --overwrite true"
         )
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(made_with, indent=2) + "\n")
+    write_json(note, made_with)
 
 
 def _digest(path: Path) -> str:

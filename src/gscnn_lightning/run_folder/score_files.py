@@ -30,7 +30,7 @@ def write_scores(run: RunFolder, stage: str, scores: Scores) -> None:
         "stage": stage,
         "epoch": None if scores.epoch is None else scores.epoch - 1,  # in files as in Lightning's, from 0
         "means": scores.means,
-        "classes": {name: scores.of_class(name) for name in scores.class_names},
+        "classes": dict(scores.rows()),
     }
     record |= {part: found for part in ("categories", "crops") if (found := getattr(scores, part))}
     if scores.training_seconds is not None:
@@ -171,7 +171,7 @@ def read_file(path: Path, reader: Callable[[Path], T]) -> T:
         return reader(path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, csv.Error) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataError(f"{path} is damaged ({reason}): remove it to make a report without it") from error
+        raise DataError(f"{path} is damaged ({reason}): remove it to go on without it") from error
 
 
 def _cell(value: float | None) -> str:

@@ -77,10 +77,8 @@ def compare_tasks(
         seed: of the bootstrap.
 
     Raises:
-        SettingError: a network has other classes than the data, or there are no resamples.
+        SettingError: a network has other classes than the data.
     """
-    if resamples < 1:
-        raise SettingError(f"resamples is {resamples}: give 1 or more")
     data.setup("validate" if split == "val" else "test")
     classes = tuple(data.class_names)
     for path, task in zip(names, tasks, strict=True):

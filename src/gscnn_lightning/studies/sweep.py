@@ -91,7 +91,11 @@ def _check_folder(settings: Mapping[str, Any], out: Path) -> None:
     path = out / "settings.json"
     settings = json.loads(json.dumps(settings))
     if path.is_file():
-        check_same_settings(json.loads(path.read_text()), settings, f"{out} has another sweep")
+        kept = json.loads(path.read_text())
+        # Once, configs were kept apart.
+        configs = [word for config in kept.pop("configs", []) for word in ("--config", config)]
+        kept["overrides"] = [*configs, *kept.get("overrides", [])]
+        check_same_settings(kept, settings, f"{out} has another sweep")
     write_json(path, settings)
 
 
