@@ -105,8 +105,12 @@ def test_a_function_that_hands_nothing_on_knows_its_own_options_only():
     assert run("--first", "5", "--second", "3", function=plain) == (5, 3)
     with pytest.raises(SettingError, match="--trainer is no setting"):
         run("--trainer", "x", function=plain)
-    with pytest.raises(SettingError, match="7"):
+    with pytest.raises(SettingError, match="'7' is no setting: settings begin with --"):
         run("--first", "5", "7", function=plain)
+
+
+def test_after_two_dashes_nothing_is_an_option():
+    assert run("--hot", "true", "--", "cake", "--config", "-x.png")[:2] == ("cake", [Path("--config"), Path("-x.png")])
 
 
 def test_what_needs_no_name_may_have_it():

@@ -18,8 +18,9 @@ def test_a_name_means_a_shipped_config_and_a_path_a_file(tmp_path, monkeypatch):
     assert find_config("optimizer", "sweep") == CONFIGS / "sweep/optimizer.yaml"
     (tmp_path / "scenes").write_text("model: {}")
     assert find_config("scenes").read_text() == "model: {}", "a file of this very name comes first"
-    with pytest.raises(SettingError, match=r"there is no file scenes.yaml"):
-        find_config("scenes.yaml")
+    for path in ("scenes.yaml", "./camvid", "../configs/camvid", str(CONFIGS / "camvid"), "~nosuchuser/x", 5000 * "x"):
+        with pytest.raises(SettingError, match=r"there is no file '"):
+            find_config(path)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from gscnn_lightning import callbacks  # with the data modules: also makes short names such as `Pictures` known
 from gscnn_lightning import data as data_modules
 from gscnn_lightning.checkpoint import check_checkpoint
-from gscnn_lightning.errors import GSCNNError, SettingError
+from gscnn_lightning.errors import GSCNNError
 from gscnn_lightning.optim import SGD
 from gscnn_lightning.parsing import HelpFormatter
 from gscnn_lightning.run_folder import BEST, LAST
@@ -126,7 +126,7 @@ class GSCNNCLI(LightningCLI):
         """As Lightning does, but settings out of range are reported in the words of what refused them.
 
         Raises:
-            SettingError: a setting is out of range.
+            GSCNNError: a setting is out of range, or a file that it names cannot be used.
         """
         try:
             super().instantiate_classes()
@@ -134,7 +134,7 @@ class GSCNNCLI(LightningCLI):
             # Data may also be null, and a parser that has tried every type of a setting lists all that was wrong.
             cause: BaseException | None = error
             while cause is not None:
-                if isinstance(cause, SettingError):
+                if isinstance(cause, GSCNNError):
                     raise cause from None
                 cause = cause.__cause__
             raise

@@ -19,10 +19,10 @@ OTHERS = "others"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_HANDED_TO: dict[Callable[..., Any], tuple[Path, str, str]] = {}
+_HANDED_TO: dict[Callable[..., Any], tuple[Path, str, str, tuple[str, ...]]] = {}
 
 
-def arguments_of(file: str, name: str, first: str) -> Callable[[Function], Function]:
+def arguments_of(file: str, name: str, first: str, without: Sequence[str] = ()) -> Callable[[Function], Function]:
     """Decorator of a command that hands its other arguments on to a class: the command's help lists those, too.
 
     The class is read from its source: importing it would take seconds.
@@ -31,10 +31,11 @@ def arguments_of(file: str, name: str, first: str) -> Callable[[Function], Funct
         file: module of the class, relative to this package.
         name: of the class.
         first: the argument that may stand without its name as the very first.
+        without: arguments of the class that the command has no use for.
     """
 
     def note(function: Function) -> Function:
-        _HANDED_TO[function] = Path(__file__).parent / file, name, first
+        _HANDED_TO[function] = Path(__file__).parent / file, name, first, tuple(without)
         return function
 
     return note
@@ -84,7 +85,7 @@ class CommandParser(ArgumentParser):
         Raises:
             SettingError: the arguments cannot be used; the message says why.
         """
-        _, _, first = _HANDED_TO.get(self._function, (None, None, ""))
+        first = _HANDED_TO[self._function][2] if self._function in _HANDED_TO else ""
         if first and args and not args[0].startswith("-"):
             args = [f"--{first}", *args]
         own, others = self._split(args)
@@ -113,6 +114,9 @@ class CommandParser(ArgumentParser):
             word = left.pop(0)
             option, equals, value = word.partition("=")
             name = "--config" if option == "-c" and self._hands_on else "--" + option[2:].replace("-", "_")
+            if word == "--":
+                words += left
+                break
             if word in ("-h", "--help"):
                 own.append(word)
             elif not option.startswith("--") and name != "--config":
@@ -132,7 +136,11 @@ class CommandParser(ArgumentParser):
             else:
                 others.append(name + equals + value)
                 others += [left.pop(0)] if not equals and left and not left[0].startswith("--") else []
-        return [*self._placed(words, named), *own], others
+        placed = self._placed(words, named)
+        if placed and not self._unnamed:
+            self.error(f"{placed[0]!r} is no setting: settings begin with --")
+        # What stands without a name comes last, where even dashes are no options.
+        return [*own, *(["--", *placed] if placed else [])], others
 
     def _placed(self, words: list[str], named: dict[str, str]) -> list[str]:
         """Words without a name, and values that were given by the name of such a parameter, in their places."""
@@ -188,9 +196,10 @@ def _handed_on(function: Callable[..., Any]) -> str:
     """Lines about the arguments of the class that a command hands its other arguments on to."""
     if function not in _HANDED_TO:
         return ""
-    path, name, _ = _HANDED_TO[function]
+    path, name, _, without = _HANDED_TO[function]
     found = next(n for n in ast.parse(path.read_text()).body if isinstance(n, ast.ClassDef) and n.name == name)
-    texts = _argument_texts(ast.get_docstring(found) or "")
+    told = _argument_texts(ast.get_docstring(found) or "")
+    texts = {argument: text for argument, text in told.items() if argument not in without}
     lines = (textwrap.fill(text, 92, initial_indent=" " * 4, subsequent_indent=" " * 4) for text in texts.values())
     return "\n\n" + "\n".join(f"  --{name}\n{line}" for name, line in zip(texts, lines, strict=True))
 

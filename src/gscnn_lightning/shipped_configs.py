@@ -1,6 +1,7 @@
 """The configs that come with the library, found by a short name; a path still means a path."""
 
 import difflib
+from contextlib import suppress
 from pathlib import Path
 
 from gscnn_lightning.errors import SettingError
@@ -21,15 +22,16 @@ def find_config(given: str, kind: str = "") -> Path:
     Raises:
         SettingError: there is neither such a file nor such a name.
     """
-    path = Path(given).expanduser()
-    if path.exists() and not path.is_dir():  # a pipe serves, too
-        return path
-    if not path.suffix and (CONFIGS / kind / f"{given}.yaml").is_file():
-        return CONFIGS / kind / f"{given}.yaml"
+    with suppress(OSError, RuntimeError):  # too long a name, no such user
+        path = Path(given).expanduser()
+        if path.exists() and not path.is_dir():  # a pipe serves, too
+            return path
     names = config_names(kind)
+    if given in names:
+        return CONFIGS / kind / f"{given}.yaml"
     close = difflib.get_close_matches(given, names, n=1)
     hint = f"did you mean {close[0]}?" if close else f"shipped configs are {', '.join(names)}"
-    raise SettingError(f"there is no file {given} and no shipped config of this name: {hint}")
+    raise SettingError(f"there is no file {given[:200]!r} and no shipped config of this name: {hint}")
 
 
 def config_names(kind: str = "") -> list[str]:

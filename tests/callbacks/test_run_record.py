@@ -8,7 +8,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from tests.tiny import SETTINGS
 
 from gscnn_lightning import GSCNNTask, ScenesDataModule
-from gscnn_lightning.callbacks import RunRecord
+from gscnn_lightning.callbacks import RunRecord, RunSummary
 from gscnn_lightning.metrics import boundary_fscore
 
 VAL_SAMPLES = 5
@@ -115,3 +115,16 @@ def test_what_an_older_version_kept_is_taken_up(make_trainer, color_task, square
     assert (saved["epoch"], saved["means"]["miou"]) == (1, 0.75)
     assert list(saved["classes"]) == list(squares_data.class_names)
     assert saved["training_seconds"] > 1000
+
+
+def test_the_runs_own_checkpoint_decides_whatever_others_there_are(make_trainer, color_task, squares_data, tmp_path):
+    """`gscnn-fit` adds one whose file is called best; a user's own may come before it, and monitor what they want."""
+    others = [
+        ModelCheckpoint(every_n_train_steps=1, save_top_k=-1, filename="{step}"),
+        ModelCheckpoint(monitor="val/miou", mode="min", filename="lowest"),
+    ]
+    best = ModelCheckpoint(monitor="val/miou", mode="max", filename="best")
+    make_trainer([*others, best, RunRecord(), RunSummary()]).fit(color_task(), datamodule=squares_data())
+    saved = json.loads((tmp_path / "run/scores_val.json").read_text())
+    assert (saved["epoch"], saved["means"]["miou"]) == (1, 0.75)
+    assert torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)["epoch"] == 1

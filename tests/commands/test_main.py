@@ -44,6 +44,7 @@ def test_list_has_every_command_in_one_line(capsys):
         (["data", "xyz"], "data xyz is no command: check, preview"),
         (["xyz"], "xyz is no command: scenes, "),
         (["--verbose"], "--verbose is no command"),
+        (["-x", "scenes"], "-x is no command"),
     ],
 )
 def test_unknown_commands_are_refused_with_a_hint(args, words, capsys):

@@ -88,7 +88,10 @@ def test_finished_rows_are_not_repeated_and_other_settings_are_refused(ablation,
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--rows", "control,gatet"], "there is no file gatet and no shipped config of this name: did you mean gated?"),
+        (
+            ["--rows", "control,gatet"],
+            "there is no file 'gatet' and no shipped config of this name: did you mean gated",
+        ),
         (["--rows", "control,control"], "rows are control,control: give each of them once"),
         (["--seeds", "0,one"], "seeds are 0,one: give whole numbers"),
         (["--seeds", "1,1"], "seeds are 1,1: give each of them once"),

@@ -118,7 +118,7 @@ def test_mistakes_get_one_message(tmp_path, monkeypatch, capsys):
         (["city.ckpt", "none.ckpt", *SCENES], "none.ckpt does not exist"),
         (["city.ckpt", "camvid.ckpt", *SCENES], "camvid.ckpt has 11 classes sky"),
         (["city.ckpt", "city.ckpt", *SCENES, "--resamples", "0"], "resamples is 0"),
-        (["city.ckpt", "city.ckpt", "--config", "none.yaml"], "there is no file none.yaml"),
+        (["city.ckpt", "city.ckpt", "--config", "none.yaml"], "there is no file 'none.yaml'"),
     ):
         with pytest.raises(SystemExit) as stop:
             tools(["compare", *args])

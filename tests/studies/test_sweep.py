@@ -122,7 +122,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     file = tmp_path / "sweep.yaml"
     with pytest.raises(
         SettingError,
-        match=r"there is no file .*sweep.yaml and no shipped config of this name: shipped configs are",
+        match=r"there is no file .*sweep\.yaml' and no shipped config of this name: shipped configs are",
     ):
         read_sweep(str(file))
     for content in (b"method: [random\nmetric: x", b"method: \xff", b"method: 2020-99-99"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from gscnn_lightning.run_folder import RunFolder
+from gscnn_lightning.run_folder import BEST, RunFolder
 
 
 def run_folder(trainer: pl.Trainer) -> RunFolder | None:
@@ -23,10 +23,20 @@ def logged_step(trainer: pl.Trainer) -> int:
     return max(trainer.global_step - 1, 0)
 
 
+def best_checkpoint(trainer: pl.Trainer) -> ModelCheckpoint | None:
+    """What chooses the best checkpoint, whatever other `ModelCheckpoint` there are; None if nothing does.
+
+    It is the one that ``gscnn-fit`` adds, or else the first that monitors a score, or else the first.
+    """
+    found = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+    found.sort(key=lambda callback: (callback.monitor is None, callback.filename != BEST))
+    return found[0] if found else None
+
+
 def monitor_name(trainer: pl.Trainer) -> str | None:
     """Name of the score that chooses the best checkpoint; None if there is none."""
-    checkpoint = trainer.checkpoint_callback
-    return checkpoint.monitor if isinstance(checkpoint, ModelCheckpoint) else None
+    checkpoint = best_checkpoint(trainer)
+    return None if checkpoint is None else checkpoint.monitor
 
 
 def monitored_value(trainer: pl.Trainer) -> float | None:
@@ -42,6 +52,6 @@ def is_better(trainer: pl.Trainer, value: float | None, best: float | None) -> b
     """
     if value is None or best is None or math.isnan(best):
         return True
-    checkpoint = trainer.checkpoint_callback
-    minimize = isinstance(checkpoint, ModelCheckpoint) and checkpoint.mode == "min"
+    checkpoint = best_checkpoint(trainer)
+    minimize = checkpoint is not None and checkpoint.mode == "min"
     return value < best if minimize else value > best

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from gscnn_lightning.callbacks._trainer import logged_step, run_folder
+from gscnn_lightning.callbacks._trainer import best_checkpoint, logged_step, run_folder
 from gscnn_lightning.drawing.files import write_picture
 from gscnn_lightning.drawing.sheets import contact_sheet
 from gscnn_lightning.output import Prediction
@@ -81,8 +80,8 @@ class Pictures(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw with the best weights while the network is still on its device."""
-        checkpoint = trainer.checkpoint_callback
-        best = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
+        checkpoint = best_checkpoint(trainer)
+        best = "" if checkpoint is None else checkpoint.best_model_path
         if self._run is None:
             return
         if best:

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from gscnn_lightning.callbacks._trainer import is_better, logged_step, monitored_value, run_folder
+from gscnn_lightning.callbacks._trainer import best_checkpoint, is_better, logged_step, monitored_value, run_folder
 from gscnn_lightning.drawing.plots import plot_confusion, plot_distance_curves
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.run_folder.environment import environment
@@ -103,8 +102,8 @@ class RunRecord(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        checkpoint = trainer.checkpoint_callback
-        if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_score is None:
+        checkpoint = best_checkpoint(trainer)
+        if checkpoint is not None and checkpoint.best_model_score is None:
             self.best = self._monitored = None  # resumed in a new folder, ModelCheckpoint starts its choice afresh
         self._fit_start, self._fit_running, self.latest = time.monotonic(), True, None
 

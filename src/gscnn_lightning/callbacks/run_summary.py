@@ -17,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from gscnn_lightning.callbacks._trainer import monitor_name, run_folder
+from gscnn_lightning.callbacks._trainer import best_checkpoint, monitor_name, run_folder
 from gscnn_lightning.callbacks.run_record import RunRecord
 from gscnn_lightning.errors import SettingError
-from gscnn_lightning.run_folder import RunFolder
+from gscnn_lightning.run_folder import LAST, RunFolder
 from gscnn_lightning.score_names import MEAN_NAMES, MIOU, is_boundary_score, mean_name, score_headings, tolerance_text
 from gscnn_lightning.scores import Scores
 
@@ -165,9 +165,11 @@ def _files(trainer: pl.Trainer, run: RunFolder | None, stage: str) -> list[tuple
     found: list[tuple[str, Path]] = []
     if run is not None:
         found += [*run.present(), ("scores", run.scores(stage)), ("scores", run.class_table(stage))]
+    best = best_checkpoint(trainer)
     for checkpoint in trainer.checkpoint_callbacks if trainer.state.fn == TrainerFn.FITTING else ():
         if isinstance(checkpoint, ModelCheckpoint):
-            own = "best checkpoint" if checkpoint.monitor else "last checkpoint"
+            own = "last checkpoint" if checkpoint.filename in (None, LAST) else "checkpoint"
+            own = "best checkpoint" if checkpoint is best and checkpoint.monitor else own
             paths = ((own, checkpoint.best_model_path), ("last checkpoint", checkpoint.last_model_path))
             found += [(label, Path(path)) for label, path in paths if path]
     return [(label, _relative(path)) for label, path in found if path.exists()]

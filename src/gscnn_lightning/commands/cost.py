@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from gscnn_lightning.parsing import arguments_of
 
 
-@arguments_of("models/gscnn.py", "GSCNN", first="backbone")
+@arguments_of("models/gscnn.py", "GSCNN", first="backbone", without=("pretrained", "backbone_weights"))
 def cost(size: tuple[int, int] = (1024, 2048), others: Sequence[str] = ()) -> None:
     """Print parameters and GFLOPs of trunk, shape stream, ASPP and decoder.
 
@@ -15,7 +15,7 @@ def cost(size: tuple[int, int] = (1024, 2048), others: Sequence[str] = ()) -> No
 
     Args:
         size: height and width of the image in pixels.
-        others: those of the network, without weights.
+        others: those of the network.
 
     Raises:
         GSCNNError: the backbone is unknown, or a setting is out of range.

@@ -37,19 +37,18 @@ class PartCost(NamedTuple):
     gflops: float
 
 
-def meta_network(num_classes: int = 19, pretrained: bool = False, **network: Any) -> GSCNN:  # noqa: ANN401
+def meta_network(num_classes: int = 19, **network: Any) -> GSCNN:  # noqa: ANN401
     """A network without memory for its weights.
 
     Args:
         num_classes: number of classes.
-        pretrained: has no effect, as there are no weights.
-        **network: arguments of `GSCNN`.
+        **network: arguments of `GSCNN` but those about weights.
 
     Raises:
         GSCNNError: the backbone is unknown, or a setting is out of range.
     """
     with torch.device("meta"):
-        return GSCNN(num_classes, pretrained=False, **network)
+        return GSCNN(num_classes, pretrained=False, backbone_weights=None, **network)
 
 
 def network_cost(network: GSCNN, size: tuple[int, int]) -> list[PartCost]:

@@ -27,8 +27,9 @@ def read_sweep(file: str) -> dict[str, Any]:
     Raises:
         SettingError: it cannot be read, or is no sweep file.
     """
+    path = find_config(file, "sweep")
     try:
-        config = yaml.safe_load(find_config(file, "sweep").read_text())
+        config = yaml.safe_load(path.read_text())
     except OSError as error:
         raise SettingError(f"sweep file {file} cannot be read ({error.strerror}): check the path") from error
     except (yaml.YAMLError, ValueError) as error:  # a date that does not exist is a ValueError
