@@ -16,8 +16,9 @@ ROOT = Path(__file__).parents[1]
 TINY = ["--trainer.max_epochs", "1", "--data.samples_per_epoch", "60"]
 
 
-def run(*command, folder, **environment):
-    settings = {**os.environ, **environment}
+def run(*command, folder):
+    # Nothing but what is installed shall be found.
+    settings = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return subprocess.run([*map(str, command)], cwd=folder, env=settings, capture_output=True, text=True, check=False)
 
 
