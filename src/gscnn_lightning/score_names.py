@@ -1,4 +1,7 @@
-"""What scores are called: in logs, files and sweeps (public), and as headings. Names are made and read here only."""
+"""What scores are called: in logs, files and sweeps (public), and as titles and headings.
+
+Names are put together and taken apart here only.
+"""
 
 import re
 from collections.abc import Iterable, Sequence
