@@ -36,6 +36,18 @@ def new_table(title: str = "") -> Table:
     return Table(title=heading, title_justify="left", box=box.HORIZONTALS, pad_edge=False)
 
 
+def clock(seconds: float) -> str:
+    """A duration as minutes and seconds, with hours if there are any.
+
+    Example:
+        >>> clock(65), clock(7265)
+        ('1:05', '2:01:05')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 @contextmanager
 def progress(total: int | None, description: str = "", disable: bool = False) -> Iterator[Callable[..., None]]:
     """A bar on a terminal, nothing elsewhere; it goes away when all is done.

@@ -23,6 +23,7 @@ from gscnn_lightning.errors import SettingError
 from gscnn_lightning.run_folder import LAST, RunFolder
 from gscnn_lightning.score_names import MEAN_NAMES, MIOU, is_boundary_score, mean_name, score_headings, tolerance_text
 from gscnn_lightning.scores import Scores
+from gscnn_lightning.terminal import clock
 
 
 class RunSummary(pl.Callback):
@@ -121,7 +122,7 @@ class RunSummary(pl.Callback):
         speed = self._images / max(now - self._epoch_start - self._validation_seconds, 1e-9)
         parts.append(f"{speed:.{1 if speed < 100 else 0}f} img/s")
         remaining = elapsed / self._epochs_done * (epochs - epoch) if counted and epochs is not None else None
-        parts.append(_clock(elapsed) + (f" of {_clock(elapsed + remaining)}" if remaining is not None else ""))
+        parts.append(clock(elapsed) + (f" of {clock(elapsed + remaining)}" if remaining is not None else ""))
         return "  ".join(parts)
 
     def _sum_up(self, trainer: pl.Trainer, scores: Scores | None, stage: str, title: str) -> None:
@@ -129,7 +130,7 @@ class RunSummary(pl.Callback):
             return
         facts = _other_scores(scores)
         if scores.training_seconds is not None:
-            facts.append(("training time", _clock(scores.training_seconds)))
+            facts.append(("training time", clock(scores.training_seconds)))
         facts += [(label, str(path)) for label, path in _files(trainer, self._run, stage)]
         _show(trainer, _score_table(scores, title))
         width = max(16, 1 + max((len(label) for label, _ in facts), default=0))
@@ -203,10 +204,3 @@ def _mean_scores(means: Mapping[str, float]) -> list[str]:
     if fscores:
         parts.append(f"F {'/'.join(fscores)} px {'/'.join(map(_percent, fscores.values()))}")
     return parts
-
-
-def _clock(seconds: float) -> str:
-    """1:05 or 2:01:05."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -31,6 +31,7 @@ from gscnn_lightning.score_names import (
     score_title,
 )
 from gscnn_lightning.scores import ImageScores, worst_images
+from gscnn_lightning.terminal import clock
 from gscnn_lightning.version import __version__
 
 GENERATOR = "gscnn report"
@@ -199,7 +200,8 @@ def _headline(run: Run, first: Run) -> Headline:
         total = f" of {int(epochs[1].max()) + 1}" if epochs is not None else ""
         facts.append(("best epoch", f"{stage.epoch}{total}"))
     if stage and stage.training_seconds is not None:
-        facts.append(("training time", _clock(stage.training_seconds)))
+        unit = "h" if round(stage.training_seconds) >= 3600 else "min"
+        facts.append(("training time", f"{clock(stage.training_seconds)} {unit}"))
     speed = next((series for name, series in run.series.items() if "images_per" in name), None)
     if speed is not None:
         facts.append(("images/s", f"{float(np.nanmedian(speed[1])):.1f}"))
@@ -213,12 +215,6 @@ def _headline(run: Run, first: Run) -> Headline:
     )
     missing = [path.name for path, content in files if not content]
     return Headline(scores, facts, missing)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
 
 
 def _cell(value: float | None) -> Cell:
