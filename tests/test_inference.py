@@ -181,8 +181,9 @@ def test_bad_settings_are_named(network, change, message):
         predict_logits(**({"network": network, "image": image(40, 40)} | change))
 
 
+# Not ru_maxrss, in which the memory of the process that has started this one counts, too.
 MEMORY = """
-import resource
+from pathlib import Path
 import torch
 from gscnn_lightning.inference import predict_logits
 from gscnn_lightning.models import GSCNN
@@ -190,11 +191,12 @@ network = GSCNN(19, "tf_efficientnet_lite0", pretrained=False, output_stride=16)
 image = torch.randint(0, 256, (1, 3, 1024, 2048), dtype=torch.uint8)
 output = predict_logits(network, image, window=(1024, 1024), scales=(0.5, 1, 2), flip=True)
 assert output.seg_logits.shape == (1, 19, 1024, 2048)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
 """
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process its peak memory")
 def test_three_scales_and_flip_of_a_cityscapes_frame_fit_into_3_gb():
     result = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     assert int(result.stdout) < 3e6  # kilobytes, everything in the process included
