@@ -27,16 +27,14 @@ from gscnn_lightning.optim import SGD
 from gscnn_lightning.parsing import HelpFormatter
 from gscnn_lightning.run_folder import BEST, LAST
 from gscnn_lightning.score_names import MIOU
-from gscnn_lightning.shipped_configs import find_config
+from gscnn_lightning.shipped_configs import find_config, is_written_out
 from gscnn_lightning.task import GSCNNTask
 from gscnn_lightning.tracking import check_installed, finish_wandb, log_config, run_loggers, saved_wandb_run_id
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 # Said by the libraries below on every run, about nothing that a user can or should change.
-_ARGS_WARNING = "LightningCLI's args parameter is intended to run from within Python"
 _EXPECTED_WARNINGS = (
-    _ARGS_WARNING,
     r".*isinstance\(treespec, LeafSpec\)",
     r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen stages are meant to be
     r"The dirpath has changed from",  # a resumed run has a folder of its own
@@ -160,10 +158,10 @@ class GSCNNCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
         """Parse, with shipped configs by their names."""
+        args = sys.argv[1:] if args is None else args
         with warnings.catch_warnings():
-            if args is None:
-                warnings.filterwarnings("ignore", _ARGS_WARNING)  # they are those of the command line
-                args = sys.argv[1:]
+            # They are those of the command line, or of a command that hands them on.
+            warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended to run from within Python")
             super().parse_arguments(parser, _with_paths(args) if isinstance(args, list) else args)
         self.check_before_start()
 
@@ -236,7 +234,7 @@ def _with_paths(args: Sequence[str]) -> list[str]:
 
 def _config_path(given: str) -> str:
     """Path of a config; what is written out as YAML, or an address, stays as it is."""
-    return given if set(given) & set(":{\n") else str(find_config(given))
+    return given if is_written_out(given) else str(find_config(given))
 
 
 def _reports() -> list[Callback]:

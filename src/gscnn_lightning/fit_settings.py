@@ -1,7 +1,6 @@
 """What ``gscnn-fit`` would run with given arguments, as plain data, for commands that take its configs."""
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from gscnn_lightning.cli import GSCNNCLI
 from gscnn_lightning.data.base import SegmentationDataModule
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.parsing import option_values, without_options
-from gscnn_lightning.shipped_configs import find_config
+from gscnn_lightning.shipped_configs import find_config, is_written_out
 
 
 class _SettingsCLI(GSCNNCLI):
@@ -38,19 +37,13 @@ class _SettingsCLI(GSCNNCLI):
         return yaml.safe_load(self._parser("fit").dump(self.config["fit"]))
 
 
-def _parsed(arguments: Sequence[str]) -> _SettingsCLI:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended to run from within Python")
-        return _SettingsCLI(["fit", *arguments])
-
-
 def parsed_settings(arguments: Sequence[str]) -> dict[str, Any]:
     """What ``gscnn-fit fit`` would run, as plain data without what is None; exits with a message if that is a mistake.
 
     Args:
         arguments: those after ``gscnn-fit fit``.
     """
-    return _parsed(arguments).plain()
+    return _SettingsCLI(["fit", *arguments]).plain()
 
 
 def data_module(arguments: Sequence[str]) -> SegmentationDataModule:
@@ -71,15 +64,15 @@ def data_module(arguments: Sequence[str]) -> SegmentationDataModule:
     if configs and not any(data) and not any(word.startswith("--data") for word in arguments):
         raise SettingError(f"config {configs[-1]} names no data: give a config of gscnn-fit that does, or --data")
     settings = [word for part in data if part for word in ("--config", json.dumps({"data": part}))]
-    parsed = _parsed([*settings, *without_options(arguments, ["--config"])])
+    parsed = _SettingsCLI(["fit", *settings, *without_options(arguments, ["--config"])])
     return instantiate_class((), parsed.config["fit"]["data"].as_dict())
 
 
 def _data_of(config: str) -> dict[str, Any]:
     """The data settings of a config; empty if it has none."""
-    path = find_config(config)
+    path = None if is_written_out(config) else find_config(config)
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(config if path is None else path.read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise SettingError(f"config {config} cannot be read ({reason}): check --config") from error

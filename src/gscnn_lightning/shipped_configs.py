@@ -34,6 +34,16 @@ def find_config(given: str, kind: str = "") -> Path:
     raise SettingError(f"there is no file {given[:200]!r} and no shipped config of this name: {hint}")
 
 
+def is_written_out(given: str) -> bool:
+    """Whether a config is given as YAML, or by an address, rather than by path or name.
+
+    Example:
+        >>> is_written_out("trainer: {max_epochs: 3}"), is_written_out("recipe/paper")
+        (True, False)
+    """
+    return bool(set(given) & set(":{\n"))
+
+
 def config_names(kind: str = "") -> list[str]:
     """Names of the shipped configs that can be used as such, in order.
 

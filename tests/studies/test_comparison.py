@@ -102,6 +102,8 @@ def test_of_a_config_only_the_data_count(tmp_path, monkeypatch, capsys):
     (tmp_path / "validate.yaml").write_text(json.dumps({"data": data, "trainer": trainer, "verbose": False}))
     tools(["compare", "city.ckpt", "city.ckpt", "--config", "validate.yaml", "--resamples", "1"])
     assert "2 frames" in capsys.readouterr().out
+    tools(["compare", "city.ckpt", "city.ckpt", "--config", json.dumps({"data": data}), "--resamples", "1"])
+    assert "2 frames" in capsys.readouterr().out
     (tmp_path / "none.yaml").write_text("trainer: {max_epochs: 3}")
     with pytest.raises(SystemExit) as stop:
         tools(["compare", "city.ckpt", "city.ckpt", "--config", "none.yaml"])
