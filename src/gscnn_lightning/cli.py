@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 
 from gscnn_lightning import callbacks  # with the data modules: also makes short names such as `Pictures` known
 from gscnn_lightning import data as data_modules
+from gscnn_lightning.allocator import keep_memory
 from gscnn_lightning.checkpoint import check_checkpoint
 from gscnn_lightning.errors import GSCNNError
 from gscnn_lightning.optim import SGD
@@ -281,6 +282,7 @@ def main(args: list[str] | None = None) -> None:
     Args:
         args: arguments as on the command line; `sys.argv` by default.
     """
+    keep_memory()
     given = sys.argv[1:] if args is None else args
     if not given or given[0] not in (*SUBCOMMANDS, "-h", "--help"):
         given = ["fit", *given]

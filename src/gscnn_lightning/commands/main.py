@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gscnn_lightning.allocator import keep_memory
 from gscnn_lightning.errors import GSCNNError, SettingError
 from gscnn_lightning.parsing import CommandParser, summary
 
@@ -34,6 +35,7 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: arguments as on the command line; `sys.argv` by default.
     """
+    keep_memory()
     given = list(sys.argv[1:] if args is None else args)
     prog = "gscnn"
     try:

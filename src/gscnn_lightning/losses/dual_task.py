@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.losses.checks import Variant, check_labels, full_precision
+from gscnn_lightning.losses.dual_task_cpu import dual_task as dual_task_on_cpu
 from gscnn_lightning.losses.image_weighted_ce import image_weighted_cross_entropy
 
 NON_ZERO = 1e-3
@@ -27,23 +28,24 @@ def triangle_filter(x: Tensor, radius: int = 4) -> Tensor:
 
     Args:
         x: (B, C, H, W) float.
-        radius: r in pixels, at least 0 and at most the shorter side.
+        radius: r in pixels, at least 0.
 
     Returns:
         (B, C, H, W).
     """
-    rows, cols = (_triangle_matrix(x.shape[dim], radius, x) for dim in (2, 3))
-    with torch.autocast(x.device.type, enabled=False):  # it would take these products in half precision
-        return rows @ (x @ cols)
+    return _triangle_along(_triangle_along(x, radius, 3), radius, 2)
 
 
-def _triangle_matrix(n: int, radius: int, like: Tensor) -> Tensor:
-    """The filter along an axis of n pixels as a symmetric n x n matrix, mirror included: faster than a convolution."""
-    i = torch.arange(n, device=like.device, dtype=like.dtype)
-    own, mirrored = i - i[:, None], i + i[:, None]
-    distances = torch.stack([own, mirrored + 1, mirrored - 2 * n + 1])
-    weight = (radius + 1 - distances.abs()).clamp(min=0).sum(dim=0)
-    return weight / (radius + 1) ** 2
+def _triangle_along(x: Tensor, radius: int, dim: int) -> Tensor:
+    """The filter along one axis: a weighted sum of shifted copies, which no autocast rounds."""
+    n = x.shape[dim]
+    i = torch.arange(-radius, n + radius, device=x.device) % (2 * n)
+    padded = x.index_select(dim, torch.where(i < n, i, 2 * n - 1 - i))
+    total = padded.narrow(dim, radius, n) * (radius + 1)
+    for distance in range(1, radius + 1):
+        pair = padded.narrow(dim, radius - distance, n) + padded.narrow(dim, radius + distance, n)
+        total = total.add(pair, alpha=radius + 1 - distance)
+    return total / (radius + 1) ** 2
 
 
 def spatial_gradient(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,20 +124,63 @@ def dual_task_loss(
         ValueError: the shapes do not belong together.
     """
     labels = check_labels(logits, labels)
-    logits = full_precision(logits)
-    noise = gumbel_noise(logits) if noise is None else noise
-    valid = (labels != ignore_index).unsqueeze(1)
+    log_probs = full_precision(logits).log_softmax(dim=1)
+    return dual_task_of_log_probs(log_probs, labels, ignore_index, tau, radius, hard, noise, variant)
+
+
+def dual_task_of_log_probs(
+    log_probs: Tensor,
+    labels: Tensor,
+    ignore_index: int = 255,
+    tau: float | None = None,
+    radius: int = 4,
+    hard: bool = False,
+    noise: Tensor | None = None,
+    variant: Variant = "paper",
+) -> Tensor:
+    """:func:`dual_task_loss` of what a log-softmax of the logits gives, for whoever needs that besides.
+
+    Args:
+        log_probs: (B, K, H, W) float32 or float64.
+        labels: (B, H, W) int64.
+        ignore_index: as there, and so are the others.
+        tau: "
+        radius: "
+        hard: "
+        noise: "
+        variant: "
+    """
     if variant == "release":
-        soft = ((logits.where(valid, 0) + noise.to(logits.dtype)) / (tau or 0.5)).softmax(dim=1)
-        truth = one_hot(labels.where(valid[:, 0], 0), soft)
-        return (_released_potential(soft) - _released_potential(truth)).abs().mean()
-    soft = ((logits + noise.to(logits.dtype)) / (tau or 1.0)).softmax(dim=1)
+        return _released_dual_task(log_probs, labels, ignore_index, tau or 0.5, noise)
+    tau = tau or 1.0
+    if log_probs.device.type == "cpu":
+        wanted = log_probs.requires_grad and torch.is_grad_enabled()
+        seed = torch.randint(2**63 - 1, ())
+        return dual_task_on_cpu(log_probs, noise, seed, labels, ignore_index, tau, radius, hard, NON_ZERO, wanted)[0]
+    noise = gumbel_noise(log_probs) if noise is None else noise.to(log_probs.dtype)
+    return plain_dual_task(log_probs, labels, noise, ignore_index, tau, radius, hard)
+
+
+def plain_dual_task(
+    logits: Tensor, labels: Tensor, noise: Tensor, ignore_index: int, tau: float, radius: int, hard: bool
+) -> Tensor:
+    """The paper's regularizer as a chain of differentiable operations, on any device."""
+    valid = (labels != ignore_index).unsqueeze(1)
+    soft = ((logits + noise) / tau).softmax(dim=1)
     if hard:
         soft = one_hot(soft.argmax(dim=1), soft) - soft.detach() + soft
     predicted = boundary_potential(soft, valid, radius)
     true = boundary_potential(one_hot(labels, soft), valid, radius)
     positive = ((predicted > NON_ZERO) | (true > NON_ZERO)) & valid
     return ((predicted - true).abs() * positive).sum() / positive.sum().clamp(min=1)
+
+
+def _released_dual_task(logits: Tensor, labels: Tensor, ignore_index: int, tau: float, noise: Tensor | None) -> Tensor:
+    valid = (labels != ignore_index).unsqueeze(1)
+    noise = gumbel_noise(logits) if noise is None else noise.to(logits.dtype)
+    soft = ((logits.where(valid, 0) + noise) / tau).softmax(dim=1)
+    truth = one_hot(labels.where(valid[:, 0], 0), soft)
+    return (_released_potential(soft) - _released_potential(truth)).abs().mean()
 
 
 def _released_potential(x: Tensor) -> Tensor:
@@ -165,8 +210,23 @@ def boundary_attention_loss(
     Returns:
         Scalar, at least 0; 0 with zero gradient if no pixel is above the threshold.
     """
-    sure = boundary_prob.detach()[:, 0] > threshold
-    return image_weighted_cross_entropy(logits, labels.where(sure, ignore_index), ignore_index, variant)
+    sure = confident_labels(labels, boundary_prob, threshold, ignore_index)
+    return image_weighted_cross_entropy(logits, sure, ignore_index, variant)
+
+
+def confident_labels(labels: Tensor, boundary_prob: Tensor, threshold: float, ignore_index: int) -> Tensor:
+    """Labels of the pixels that L_reg<- is about, void elsewhere.
+
+    Args:
+        labels: (B, H, W) integer.
+        boundary_prob: (B, 1, H, W) boundary probability in [0, 1]; receives no gradient.
+        threshold: a pixel counts if its probability is above.
+        ignore_index: label of void pixels.
+
+    Returns:
+        (B, H, W), as ``labels``.
+    """
+    return labels.where(boundary_prob.detach()[:, 0] > threshold, ignore_index)
 
 
 class DualTaskLoss(nn.Module):
@@ -192,3 +252,9 @@ class DualTaskLoss(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor, noise: Tensor | None = None) -> Tensor:
         """Scalar loss of (B, K, H, W) logits and (B, H, W) labels; ``noise`` replaces the random draw."""
         return dual_task_loss(logits, labels, self.ignore_index, self.tau, self.radius, self.hard, noise, self.variant)
+
+    def of_log_probs(self, log_probs: Tensor, labels: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The same of (B, K, H, W) log-probabilities and int64 labels."""
+        return dual_task_of_log_probs(
+            log_probs, labels, self.ignore_index, self.tau, self.radius, self.hard, noise, self.variant
+        )

@@ -56,7 +56,25 @@ def image_weighted_cross_entropy(
     """
     labels = check_labels(logits, labels)
     nll = F.cross_entropy(full_precision(logits), labels, ignore_index=ignore_index, reduction="none")
-    weights = image_class_weights(labels, logits.shape[1], ignore_index, nll.dtype)
+    return image_weighted_mean(nll, labels, logits.shape[1], ignore_index, variant)
+
+
+def image_weighted_mean(
+    nll: Tensor, labels: Tensor, num_classes: int, ignore_index: int = 255, variant: Variant = "paper"
+) -> Tensor:
+    """Mean of a cross-entropy that is known pixel by pixel, weighted as :func:`image_weighted_cross_entropy` does.
+
+    Args:
+        nll: (B, H, W) float, minus the logarithm of the probability of the true class.
+        labels: (B, H, W) int64, 0 to K - 1 or ``ignore_index``, where ``nll`` has no influence.
+        num_classes: number of classes K.
+        ignore_index: label of void pixels.
+        variant: "paper" or "release".
+
+    Returns:
+        Scalar.
+    """
+    weights = image_class_weights(labels, num_classes, ignore_index, nll.dtype)
     valid = labels != ignore_index
     per_pixel = weights.gather(1, labels.where(valid, 0).flatten(1)) * valid.flatten(1)
     total = per_pixel.sum(dim=1)

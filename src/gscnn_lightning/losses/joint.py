@@ -1,12 +1,13 @@
 """The joint multi-task loss of Gated-SCNN (section 3.4 of the paper)."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.losses.boundary_bce import boundary_bce
-from gscnn_lightning.losses.checks import Variant, full_precision
-from gscnn_lightning.losses.dual_task import DualTaskLoss, boundary_attention_loss
-from gscnn_lightning.losses.image_weighted_ce import image_weighted_cross_entropy
+from gscnn_lightning.losses.checks import Variant, check_labels, full_precision
+from gscnn_lightning.losses.dual_task import DualTaskLoss, confident_labels
+from gscnn_lightning.losses.image_weighted_ce import image_weighted_mean
 from gscnn_lightning.output import GSCNNOutput
 
 
@@ -86,10 +87,11 @@ class GSCNNLoss(nn.Module):
                 f"the network gives {logits.shape[1]} classes, but the loss was built for {self.num_classes}"
             )
         weights = self.weights
-        terms = {
-            "segmentation": weights["segmentation"]
-            * image_weighted_cross_entropy(logits, labels, self.ignore_index, self.variant)
-        }
+        labels = check_labels(logits, labels)
+        # What three of the terms need is computed once.
+        log_probs = full_precision(logits).log_softmax(dim=1)
+        nll = F.nll_loss(log_probs, labels, ignore_index=self.ignore_index, reduction="none")
+        terms = {"segmentation": weights["segmentation"] * self._image_weighted(nll, labels)}
         if boundary_logits is not None:
             if weights["boundary"]:
                 # The published program knows no void here but what the boundary map itself leaves out.
@@ -97,10 +99,14 @@ class GSCNNLoss(nn.Module):
                 boundary = boundary_bce(boundary_logits, boundaries, void, self.variant)
                 terms["boundary"] = weights["boundary"] * boundary
             if weights["regularizer"]:
-                terms["regularizer"] = weights["regularizer"] * self.dual_task(logits, labels, gumbel_noise)
+                terms["regularizer"] = weights["regularizer"] * self.dual_task.of_log_probs(
+                    log_probs, labels, gumbel_noise
+                )
             if weights["attention"]:
                 prob = full_precision(boundary_logits).sigmoid()
-                terms["attention"] = weights["attention"] * boundary_attention_loss(
-                    logits, labels, prob, self.boundary_threshold, self.ignore_index, self.variant
-                )
+                sure = confident_labels(labels, prob, self.boundary_threshold, self.ignore_index)
+                terms["attention"] = weights["attention"] * self._image_weighted(nll, sure)
         return {**terms, "loss": sum(terms.values(), start=logits.new_zeros(()))}
+
+    def _image_weighted(self, nll: Tensor, labels: Tensor) -> Tensor:
+        return image_weighted_mean(nll, labels, self.num_classes, self.ignore_index, self.variant)

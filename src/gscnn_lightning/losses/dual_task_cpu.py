@@ -1,0 +1,358 @@
+"""Dual task regularizer and its gradient on processors: one operator, map by map in memory that stays in the caches.
+
+The formula is that of :func:`gscnn_lightning.losses.dual_task.dual_task_loss`, which computes it from plain operations
+on any other device. Here the gradient is made beside the value, as both need the same smoothed maps, and the filter is
+OpenCV's: symmetric and mirrored at the frame, it is its own adjoint.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Map = npt.NDArray[np.floating]
+
+# Differences are not halved, nor the norm divided by the square root of 2: potentials are this much too large.
+_SCALE = 2 * 2**0.5
+# Pixels whose intermediate values are computed at once: half a dozen of such pieces fit the second-level cache.
+_PIECE = 1 << 16
+
+
+@torch.library.custom_op("gscnn_lightning::dual_task", mutates_args=(), device_types="cpu")
+def dual_task(
+    log_probs: Tensor,
+    noise: Tensor | None,
+    seed: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    tau: float,
+    radius: int,
+    hard: bool,
+    non_zero: float,
+    with_gradient: bool,
+) -> tuple[Tensor, Tensor]:
+    """The paper's dual task regularizer and its gradient.
+
+    Args:
+        log_probs: (B, K, H, W) float32 or float64, logarithms of class probabilities.
+        noise: (B, K, H, W) Gumbel noise; None for a draw by ``seed``.
+        seed: int64 scalar.
+        labels: (B, H, W) int64.
+        ignore_index: label of void pixels.
+        tau: temperature of the Gumbel softmax.
+        radius: of the triangle filter, in pixels.
+        hard: straight-through.
+        non_zero: a potential above this counts as a boundary.
+        with_gradient: False leaves the gradient out.
+
+    Returns:
+        The loss, a scalar, and its gradient by ``log_probs``, or an empty tensor.
+    """
+    setting = _Setting(_triangle(radius, log_probs), tau, hard, non_zero * _SCALE, with_gradient)
+    logs = log_probs.detach().contiguous().numpy()
+    given = None if noise is None else noise.detach().to(log_probs.dtype).contiguous().numpy()
+    # The fewer bytes the faster a class is found.
+    small = labels.to(torch.uint8 if log_probs.shape[1] <= 255 and 0 <= ignore_index <= 255 else torch.int32)
+    gradient = np.empty_like(logs) if with_gradient else np.empty(0, logs.dtype)
+    total, count = 0.0, 0
+    with _parallel() as each:
+        for index, truth in enumerate(small.numpy()):
+            valid = (labels[index] != ignore_index).numpy()
+            out = gradient[index] if with_gradient else None
+            draw = _Draw((int(seed), index)) if given is None else _Given(given[index])
+            image_total, image_count = _one_image(logs[index], draw, truth, valid, setting, out, each)
+            total, count = total + image_total, count + image_count
+    scale = 1 / (_SCALE * max(count, 1))
+    gradient *= scale / tau
+    return log_probs.new_tensor(total * scale), torch.from_numpy(gradient)
+
+
+@dual_task.register_fake
+def _(
+    log_probs: Tensor,
+    noise: Tensor | None,
+    seed: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    tau: float,
+    radius: int,
+    hard: bool,
+    non_zero: float,
+    with_gradient: bool,
+) -> tuple[Tensor, Tensor]:
+    shape = log_probs.shape if with_gradient else (0,)
+    return log_probs.new_empty(()), log_probs.new_empty(shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:  # noqa: ANN401
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(output[1])
+
+
+def _backward(ctx: Any, by_loss: Tensor | None, by_gradient: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    if by_gradient is not None:
+        raise NotImplementedError("the dual task regularizer has no second derivative on processors")
+    (gradient,) = ctx.saved_tensors
+    return (None if by_loss is None else by_loss * gradient, *(None,) * 9)
+
+
+dual_task.register_autograd(_backward, setup_context=_setup_context)
+
+
+@contextmanager
+def _parallel() -> Iterator[Callable[..., Iterable[Any]]]:
+    """`map` on as many threads as torch uses; NumPy and OpenCV let go of the interpreter's lock."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield map
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            yield pool.map
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What is the same for all images: the filter's column, temperature, and the threshold on scaled potentials."""
+
+    kernel: Map
+    tau: float
+    hard: bool
+    threshold: float
+    with_gradient: bool
+
+
+def _triangle(radius: int, like: Tensor) -> Map:
+    """Column of the triangle filter; its sum is 1."""
+    distance = np.abs(np.arange(-radius, radius + 1))
+    dtype = np.float64 if like.dtype == torch.float64 else np.float32
+    return ((radius + 1 - distance) / (radius + 1) ** 2).astype(dtype)
+
+
+def _one_image(
+    log_probs: Map,
+    noise: "_Draw | _Given",
+    labels: npt.NDArray[np.integer],
+    valid: npt.NDArray[np.bool_],
+    setting: _Setting,
+    gradient: Map | None,
+    each: Callable[..., Iterable[Any]],
+) -> tuple[float, int]:
+    """Sum of the differences of scaled potentials and the number of pixels in it; fills the gradient of the sum."""
+    num_classes, height, width = log_probs.shape
+    soft = np.empty_like(log_probs)
+    bands = _bands(height, 4 * _PIECE // (num_classes * width))
+    list(each(partial(_gumbel_softmax, log_probs, noise, setting.tau, valid, soft), bands))
+    if setting.hard:
+        sample = ((soft.argmax(0) == np.arange(num_classes)[:, None, None]) & valid).astype(soft.dtype)
+    else:
+        sample = soft
+    image = _Image(labels, None if valid.all() else valid, setting)
+    maps = [None] * num_classes if gradient is None else gradient
+    sums = list(each(image.compare, range(num_classes), sample, maps))
+    if gradient is not None:
+        list(each(partial(_softmax_backward, soft, gradient), bands))
+    return sum(total for total, _ in sums), sum(count for _, count in sums)
+
+
+def _bands(height: int, rows: int) -> list[slice]:
+    """All rows, a few at once."""
+    rows = max(rows, 1)
+    return [slice(start, min(start + rows, height)) for start in range(0, height, rows)]
+
+
+class _Draw:
+    """Logarithms of uniform numbers, the same for one seed however many threads ask for them."""
+
+    def __init__(self, seed: tuple[int, ...]) -> None:
+        self.seed = seed
+
+    def __call__(self, rows: slice, like: Map) -> Map:
+        """Numbers below 0 for all classes of some rows."""
+        bits = np.random.Generator(np.random.SFC64((*self.seed, rows.start)))
+        integer, mantissa = (np.uint32, 23) if like.dtype == np.float32 else (np.uint64, 52)
+        size = like.size * like.itemsize
+        raw: Any = (
+            bits.integers(2**64, size=-(-size // 8), dtype=np.uint64).view(integer)[: like.size].reshape(like.shape)
+        )
+        # The random bits become the mantissa of a number from 1 to 2; half a step keeps it from both ends.
+        raw >>= like.itemsize * 8 - mantissa
+        raw |= np.ones(1, like.dtype).view(integer)
+        uniform = raw.view(like.dtype)
+        uniform -= 1 - 0.5 ** (mantissa + 1)
+        return np.log(uniform, out=uniform)
+
+
+class _Given:
+    """The same for Gumbel noise that is given."""
+
+    def __init__(self, noise: Map) -> None:
+        self.noise = noise
+
+    def __call__(self, rows: slice, like: Map) -> Map:
+        """Numbers below 0 for all classes of some rows."""
+        return -np.exp(-self.noise[:, rows])
+
+
+def _gumbel_softmax(
+    log_probs: Map,
+    noise: _Draw | _Given,
+    tau: float,
+    valid: npt.NDArray[np.bool_],
+    out: Map,
+    rows: slice,
+) -> None:
+    """softmax((log p + noise) / tau) over the classes; 0 where not valid.
+
+    Gumbel noise is minus the logarithm of E, an exponential number, and E minus that of a uniform one. So at tau 1 the
+    sample is p / E over its sum, and neither the second logarithm nor the sign of E is needed.
+    """
+    soft = out[:, rows]
+    exponential = noise(rows, soft)
+    if tau == 1:
+        np.exp(log_probs[:, rows], out=soft)
+        soft /= exponential
+    else:
+        np.negative(exponential, out=exponential)
+        np.subtract(log_probs[:, rows], np.log(exponential, out=exponential), out=soft)
+        soft /= tau
+        soft -= soft.max(0)
+        np.exp(soft, out=soft)
+    soft *= valid[rows] / soft.sum(0)
+
+
+def _softmax_backward(soft: Map, gradient: Map, rows: slice) -> None:
+    """From the gradient by probabilities to that by logits, in place."""
+    probs, by_probs = soft[:, rows], gradient[:, rows]
+    by_probs *= probs
+    by_probs -= probs * by_probs.sum(0)
+
+
+class _Image:
+    """Labels of one image, with which the maps of its classes are compared one by one."""
+
+    def __init__(self, labels: npt.NDArray[np.integer], valid: npt.NDArray[np.bool_] | None, setting: _Setting) -> None:
+        self.labels = labels
+        self.valid = valid
+        self.setting = setting
+        if valid is not None:
+            self.mask = valid.astype(setting.kernel.dtype)
+            self.inverse_weight = 1 / np.maximum(self._filter(self.mask), 1e-6)
+
+    def compare(self, label: int, sample: Map, gradient: Map | None) -> tuple[float, int]:
+        """Sum over p+ of the differences, and the size of p+; fills the gradient by the sampled probabilities."""
+        smooth = self._filter(sample)
+        if self.valid is not None:
+            smooth *= self.inverse_weight
+        true, (top, left) = self._true_potential(label)
+        height, width = smooth.shape
+        tiny = np.finfo(smooth.dtype).tiny
+        across, down = np.empty_like(smooth), np.empty_like(smooth)
+        total, count = 0.0, 0
+        for rows in _bands(height, _PIECE // width):
+            dx, dy = across[rows], down[rows]
+            _differences(smooth, rows, dx, dy)
+            potential = _norm(dx, dy)
+            # Factors of 0 and 1 in place of booleans, which NumPy would convert.
+            positive = cv2.threshold(potential, self.setting.threshold, 1.0, cv2.THRESH_BINARY)[1]
+            # Outside a rectangle around the class its true potential is zero.
+            first, last = max(rows.start, top), max(rows.start, min(rows.stop, top + true.shape[0]))
+            here = (slice(first - rows.start, last - rows.start), slice(left, left + true.shape[1]))
+            there = true[first - top : last - top] if first < last else true[:0]
+            np.greater(np.maximum(potential[here], there), self.setting.threshold, out=positive[here])
+            if self.valid is not None:
+                positive *= self.mask[rows]
+            count += cv2.countNonZero(positive)
+            difference = potential * positive
+            inside = (potential[here] - there) * positive[here]
+            np.abs(inside, out=difference[here])
+            total += float(difference.sum())
+            if gradient is not None:
+                np.sign(inside, out=positive[here])
+                positive /= np.maximum(potential, tiny, out=potential)
+                dx *= positive
+                dy *= positive
+        if gradient is not None:
+            # The map of the forward pass is free by now.
+            back = _differences_backward(across, down, smooth)
+            if self.valid is not None:
+                back *= self.inverse_weight
+            self._filter(back, gradient)
+        return total, count
+
+    def _true_potential(self, label: int) -> tuple[Map, tuple[int, int]]:
+        """Scaled potential of a class in the labels, in the rectangle where it is not zero, and the corner of that."""
+        mask = (self.labels == label).view(np.uint8)
+        left, top, width, height = cv2.boundingRect(mask)
+        if not width:
+            return np.zeros((0, 0), self.setting.kernel.dtype), (0, 0)
+        # Far enough that the filter meets nothing but zeros where the rectangle is mirrored in place of the frame.
+        reach = len(self.setting.kernel) + 1
+        top, bottom = max(0, top - reach), min(mask.shape[0], top + height + reach)
+        left, right = max(0, left - reach), min(mask.shape[1], left + width + reach)
+        here = (slice(top, bottom), slice(left, right))
+        smooth = self._filter(mask[here].astype(self.setting.kernel.dtype))
+        if self.valid is not None:
+            smooth *= self.inverse_weight[here]
+        potential = np.empty_like(smooth)
+        for rows in _bands(smooth.shape[0], _PIECE // smooth.shape[1]):
+            dx, dy = np.empty_like(smooth[rows]), np.empty_like(smooth[rows])
+            _differences(smooth, rows, dx, dy)
+            _norm(dx, dy, out=potential[rows])
+        return potential, (top, left)
+
+    def _filter(self, x: npt.NDArray[Any], out: Map | None = None) -> Map:
+        """Triangle filter, mirrored at the frame with the edge repeated."""
+        kernel = self.setting.kernel
+        depth = cv2.CV_64F if kernel.dtype == np.float64 else cv2.CV_32F
+        return cv2.sepFilter2D(x, depth, kernel, kernel, out, borderType=cv2.BORDER_REFLECT)
+
+
+def _differences(x: Map, rows: slice, dx: Map, dy: Map) -> None:
+    """Twice the central differences of some rows of a map, one-sided at the frame, along width and height."""
+    here, height = x[rows], x.shape[0]
+    # As one long row, which is several times faster; what this gives at the sides is replaced.
+    flat = here.reshape(-1)
+    np.subtract(flat[2:], flat[:-2], out=dx.reshape(-1)[1:-1])
+    dx[:, 0] = 2 * (here[:, 1] - here[:, 0])
+    dx[:, -1] = 2 * (here[:, -1] - here[:, -2])
+    first, last = max(rows.start, 1), min(rows.stop, height - 1)
+    np.subtract(x[first + 1 : last + 1], x[first - 1 : last - 1], out=dy[first - rows.start : last - rows.start])
+    if rows.start == 0:
+        dy[0] = 2 * (x[1] - x[0])
+    if rows.stop == height:
+        dy[-1] = 2 * (x[-1] - x[-2])
+
+
+def _norm(dx: Map, dy: Map, out: Map | None = None) -> Map:
+    """Length of the vectors; OpenCV's is faster and rounds otherwise where an array begins elsewhere in memory."""
+    out = np.multiply(dx, dx, out=out)
+    out += dy * dy
+    return np.sqrt(out, out=out)
+
+
+def _differences_backward(across: Map, down: Map, out: Map) -> Map:
+    """Adjoint of `_differences`: what a change of every pixel adds to the weighted sums of its differences."""
+    across[:, [0, -1]] *= 2
+    down[[0, -1]] *= 2
+    height, width = out.shape
+    for rows in _bands(height, _PIECE // width):
+        here, part = across[rows], out[rows]
+        flat = here.reshape(-1)
+        np.subtract(flat[:-2], flat[2:], out=part.reshape(-1)[1:-1])
+        part[:, 0] = -here[:, 0] - here[:, 1]
+        part[:, -1] = here[:, -2] + here[:, -1]
+        first, last = max(rows.start, 1), min(rows.stop, height - 1)
+        inner = part[first - rows.start : last - rows.start]
+        inner += down[first - 1 : last - 1]
+        inner -= down[first + 1 : last + 1]
+    out[0] -= down[0] + down[1]
+    out[-1] += down[-2] + down[-1]
+    return out

@@ -1,0 +1,156 @@
+"""The regularizer's operator on processors against the same formula as a chain of torch operations."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch.autograd import gradcheck
+
+from gscnn_lightning.losses import dual_task_cpu, dual_task_loss
+from gscnn_lightning.losses.dual_task import gumbel_noise, plain_dual_task
+
+
+def made_case(shape, void=True, seed=0, dtype=torch.float64):
+    """Logits, labels in vertical and horizontal bars with one class in a corner alone, noise."""
+    batch, classes, height, width = shape
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(shape, generator=generator, dtype=dtype) * 2
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    labels = ((rows // 5 + columns // 7) % max(classes - 2, 1)).repeat(batch, 1, 1)
+    labels[:, :2, :3] = classes - 1
+    if void:
+        labels[0, height // 2, : width // 2] = 255
+        labels[-1, :, -2:] = 255
+    return logits.requires_grad_(), labels, gumbel_noise(logits.detach())
+
+
+def both_ways(logits, labels, noise, tau=1.0, radius=4, hard=False):
+    """Value and gradient by the operator and by plain operations."""
+    results = []
+    for function in (
+        lambda: dual_task_loss(logits, labels, 255, tau, radius, hard, noise),
+        lambda: plain_dual_task(logits.log_softmax(1), labels, noise, 255, tau, radius, hard),
+    ):
+        value = function()
+        results.append((value.detach(), torch.autograd.grad(value, logits)[0]))
+    return results
+
+
+@pytest.mark.parametrize("void", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [
+        ((2, 5, 23, 31), {}),
+        ((1, 3, 2, 2), {}),
+        ((1, 4, 3, 40), {"radius": 2}),
+        ((2, 5, 23, 31), {"tau": 0.5}),
+        ((2, 5, 23, 31), {"radius": 1, "tau": 2.0}),
+        ((1, 2, 300, 301), {}),
+    ],
+)
+def test_operator_equals_plain_operations(shape, settings, void):
+    (value, gradient), (expected, expected_gradient) = both_ways(*made_case(shape, void), **settings)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-9, atol=1e-15)
+
+
+def test_hard_samples_equal_plain_operations():
+    logits, labels, noise = made_case((2, 5, 23, 31))
+    assert both_ways(logits, labels, noise, hard=True)[0][0] == pytest.approx(
+        both_ways(logits, labels, noise, hard=True)[1][0].item(), rel=1e-12
+    )
+    # Where hard samples and labels have the same potential the sign of their difference is one of rounding: without a
+    # true boundary there is no such place.
+    (_, gradient), (_, expected) = both_ways(logits, labels.clamp(max=0), noise, hard=True)
+    torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("piece", [1, 40, 150])
+def test_pieces_meet_without_a_seam(piece, monkeypatch):
+    monkeypatch.setattr(dual_task_cpu, "_PIECE", piece)
+    (value, gradient), (expected, expected_gradient) = both_ways(*made_case((2, 5, 23, 31)))
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-9, atol=1e-15)
+
+
+def test_gradient_is_that_of_finite_differences():
+    logits, labels, noise = made_case((1, 3, 6, 9))
+    assert gradcheck(lambda x: dual_task_loss(x, labels, noise=noise), logits)
+    assert gradcheck(lambda x: dual_task_loss(x, labels, noise=noise, tau=0.5, radius=2), logits)
+
+
+def test_numbers_depend_neither_on_threads_nor_on_where_memory_lies():
+    """A resumed training ends bit for bit as an undisturbed one."""
+    logits, labels, _ = made_case((2, 7, 97, 131), dtype=torch.float32)
+    found, kept = set(), []
+    threads = torch.get_num_threads()
+    try:
+        for number in (1, 2, 3, 1, 2, 3, 1, 2, 3):
+            torch.set_num_threads(number)
+            torch.manual_seed(5)
+            kept.append(np.empty(17 * len(kept) + 5, np.uint8))  # shifts what is allocated next
+            value = dual_task_loss(logits.detach().clone().requires_grad_() if number == 0 else logits, labels)
+            (gradient,) = torch.autograd.grad(value, logits)
+            found.add((value.item(), gradient.numpy().tobytes()))
+    finally:
+        torch.set_num_threads(threads)
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_noise_is_that_of_a_gumbel_distribution(dtype):
+    like = np.empty((3, 150, 200), dtype)
+    negative = dual_task_cpu._Draw((1, 0))(slice(0, 150), like)
+    gumbel = -np.log(-negative.ravel().astype(np.float64))
+    assert stats.kstest(gumbel, "gumbel_r").pvalue > 0.01
+    assert gumbel.mean() == pytest.approx(np.euler_gamma, abs=4 * math.pi / math.sqrt(6 * gumbel.size))
+    assert np.isfinite(gumbel).all()
+    others = [dual_task_cpu._Draw(seed)(slice(0, 150), like) for seed in ((1, 1), (2, 0))]
+    assert all(abs(np.corrcoef(negative.ravel(), other.ravel())[0, 1]) < 0.02 for other in others)
+
+
+def test_every_random_bit_pattern_gives_a_finite_sample():
+    """The extremes of the uniform numbers behind the noise are neither 0 nor 1."""
+    for dtype, integer, mantissa in ((np.float32, np.uint32, 23), (np.float64, np.uint64, 52)):
+        bits = np.array([0, 2**mantissa - 1], integer) | np.ones(1, dtype).view(integer)
+        uniform = bits.view(dtype) - dtype(1 - 0.5 ** (mantissa + 1))
+        assert uniform.min() > 0
+        assert uniform.max() < 1
+
+
+def test_second_derivatives_are_refused():
+    logits, labels, noise = made_case((1, 3, 8, 9))
+    value = dual_task_loss(logits, labels, noise=noise)
+    (gradient,) = torch.autograd.grad(value, logits, create_graph=True)
+    with pytest.raises(NotImplementedError, match="no second derivative"):
+        gradient.sum().backward()
+
+
+def test_without_gradient_the_value_is_the_same():
+    logits, labels, noise = made_case((2, 5, 23, 31))
+    with torch.no_grad():
+        value = dual_task_loss(logits, labels, noise=noise)
+    assert value == dual_task_loss(logits, labels, noise=noise)
+    assert not value.requires_grad
+
+
+def test_operator_is_well_formed():
+    """Schema, fake tensors, autograd registration and compilation, as torch checks them."""
+    logits, labels, noise = made_case((1, 3, 8, 9))
+    arguments = (logits.detach().log_softmax(1), noise, torch.tensor(3), labels, 255, 1.0, 4, False, 1e-3, True)
+    torch.library.opcheck(dual_task_cpu.dual_task, arguments)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_compiles_as_one_graph(given):
+    logits, labels, noise = made_case((1, 3, 24, 33), dtype=torch.float32)
+    compiled = torch.compile(dual_task_loss, fullgraph=True, backend="aot_eager")
+    torch.manual_seed(1)
+    value = compiled(logits, labels, noise=noise if given else None)
+    (gradient,) = torch.autograd.grad(value, logits)
+    torch.manual_seed(1)
+    expected = dual_task_loss(logits, labels, noise=noise if given else None)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits)[0])
