@@ -16,7 +16,7 @@ from gscnn_lightning.losses import GSCNNLoss
 from gscnn_lightning.models import GSCNN
 from gscnn_lightning.models.weights import read_backbone_weights
 from gscnn_lightning.release import SETTINGS, load_release_checkpoint, read_release_checkpoint, released_name
-from gscnn_lightning.task import PREDICTION_SETTINGS
+from gscnn_lightning.task import MACHINE_SETTINGS, PREDICTION_SETTINGS
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
@@ -219,7 +219,7 @@ def test_imported_checkpoint_is_one_of_ours(light, tmp_path, capsys, monkeypatch
     assert (task.network.shape_stream.gates[2].conv.weight == 0.75).all()
     assert task.hparams.loss_variant == task.hparams.image_gradient == "release"
     assert task.class_names[0] == "road"
-    kept = set(task.hparams) - set(PREDICTION_SETTINGS)
+    kept = set(task.hparams) - set(PREDICTION_SETTINGS) - set(MACHINE_SETTINGS)
     assert set(torch.load("gscnn.ckpt", weights_only=True)["hyper_parameters"]) == kept
     del task
     data = ["--data", "ScenesDataModule", "--data.size", "[64,128]", "--data.val_samples", "1"]

@@ -198,3 +198,61 @@ def test_wrong_settings_are_named():
         GSCNNTask(num_classes=2, **{**TINY, "loss_stride": 0})
     with pytest.raises(ValueError, match=r"window is \(8, 8\)"):
         GSCNNTask(num_classes=2, **TINY, window=(8, 8))
+
+
+class Sizes(torch.utils.data.Dataset):
+    """Validation frames of different sizes."""
+
+    sizes = ((64, 96), (70, 130), (64, 96), (101, 67))
+
+    def __len__(self):
+        return len(self.sizes)
+
+    def __getitem__(self, index):
+        height, width = self.sizes[index]
+        labels = (torch.arange(width) * 19 // width).expand(height, width)
+        return {"image": torch.full((3, height, width), 10 * index, dtype=torch.uint8), "mask": labels, "name": "a"}
+
+
+class MixedSizes(ScenesDataModule):
+    """Drawn crops of one size for training, frames of several for validation."""
+
+    def val_dataloader(self):
+        return torch.utils.data.DataLoader(Sizes())
+
+
+class Graphs(pl.Callback):
+    """Number of graphs that were compiled by the end of every epoch."""
+
+    def __init__(self):
+        self.counts = []
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.counts.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_network_and_losses_are_compiled_once(monkeypatch, backend):
+    compiled = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **how: compiled(self, backend=backend, **how))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    losses, graphs = [], Graphs()
+    for compile_it in (True, False):
+        pl.seed_everything(1, verbose=False)
+        task = GSCNNTask(num_classes=19, **TINY, compile=compile_it)
+        trainer = pl.Trainer(
+            max_epochs=3,
+            accelerator="cpu",
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            callbacks=[graphs] if compile_it else [],
+        )
+        settings = {"size": (64, 128), "train_samples": 8, "batch_size": 4, "num_workers": 0, "crop_size": (64, 64)}
+        trainer.fit(task, MixedSizes(**settings, color_jitter=0.0, blur=0.0))
+        losses.append(trainer.callback_metrics["train/loss"].item())
+    # One of the network and one of the losses in training, one of the network in evaluation, one to see that it works.
+    assert graphs.counts == [4, 4, 4]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)

@@ -24,7 +24,10 @@ from gscnn_lightning.score_names import IOU, MIOU, class_iou_name, crop_name
 from gscnn_lightning.scores import Scores
 
 PREDICTION_SETTINGS = ("window", "overlap", "scales", "flip_average")
-"""Hyperparameters that are not part of a checkpoint."""
+"""Hyperparameters that are not part of a checkpoint: how images are predicted."""
+
+MACHINE_SETTINGS = ("compile",)
+"""Hyperparameters that are not part of a checkpoint: what suits the machine of a training."""
 
 Batch = dict[str, Any]
 
@@ -55,6 +58,8 @@ class GSCNNTask(pl.LightningModule):
         warmup_steps: steps of linear warm-up.
         boundary_tolerances: distances of the boundary F-score in pixels, or fractions of the diagonal below 1.
         channels_last: keep weights and images in the memory format that CPUs and tensor cores prefer.
+        compile: run network and losses through ``torch.compile``; the first steps of training and of validation then
+            take a minute or more. Needs a C++ compiler on processors, and Triton on GPUs.
         window: height and width of sliding windows in validation, test and prediction; None for whole images.
         overlap: share of a window that it has in common with the next.
         scales: sizes of the images in validation, test and prediction, as factors; probabilities are averaged.
@@ -82,6 +87,7 @@ class GSCNNTask(pl.LightningModule):
         warmup_steps: int = 0,
         boundary_tolerances: Sequence[float] = (3, 5, 9, 12),
         channels_last: bool = True,
+        compile: bool = False,
         window: tuple[int, int] | None = None,
         overlap: float = 0.25,
         scales: Sequence[float] = (1.0,),
@@ -114,6 +120,8 @@ class GSCNNTask(pl.LightningModule):
         self.network = GSCNN(self.settings.num_classes, **network)
         if self.settings.channels_last:
             self.network = self.network.to(memory_format=torch.channels_last)
+        if self.settings.compile:
+            self.network.compile(fullgraph=True)
 
     def configure_loss(self) -> None:
         """Build the joint loss from the hyperparameters."""
@@ -128,6 +136,8 @@ class GSCNNTask(pl.LightningModule):
             ignore_index=h.ignore_index,
             tau=h.tau,
         )
+        if h.compile:
+            self.loss.compile(fullgraph=True)
 
     def configure_metrics(self) -> None:
         """Build the metrics of validation and, with more of them, of test."""
@@ -140,9 +150,23 @@ class GSCNNTask(pl.LightningModule):
             }
         )
 
+    def setup(self, stage: str) -> None:
+        """Find out whether the machine can compile before the first step does not.
+
+        Raises:
+            SettingError: it cannot; the message says what is missing.
+        """
+        if self.settings.compile:
+            check_compiler(self.device)
+
     def forward(self, image: Tensor, stride: int = 1) -> GSCNNOutput:
         """Logits at every n-th pixel of images (B, 3, H, W), uint8 or float in [0, 1]."""
-        return self.network(self._layout(image), stride=stride)
+        image = self._layout(image)
+        if self.settings.compile and not self.training:
+            # Images of evaluation differ in size, those of training do not: one graph for all of the former.
+            for dim in (2, 3):
+                torch._dynamo.maybe_mark_dynamic(image, dim)
+        return self.network(image, stride=stride)
 
     def predict_output(self, image: Tensor) -> GSCNNOutput:
         """Logits with the windows, scales and flips of the hyperparameters, of images of any size."""
@@ -199,7 +223,11 @@ class GSCNNTask(pl.LightningModule):
 
         Nor does it fix how images are predicted, which is chosen anew by whoever uses it.
         """
-        kept = {k: v for k, v in checkpoint["hyper_parameters"].items() if k not in PREDICTION_SETTINGS}
+        kept = {
+            k: v
+            for k, v in checkpoint["hyper_parameters"].items()
+            if k not in (*PREDICTION_SETTINGS, *MACHINE_SETTINGS)
+        }
         checkpoint["hyper_parameters"] = {**kept, "pretrained": False, "backbone_weights": None}
 
     def _layout(self, image: Tensor) -> Tensor:
@@ -248,6 +276,23 @@ class GSCNNTask(pl.LightningModule):
         if total == float("inf"):
             raise SettingError("polynomial decay needs an end: set max_epochs or max_steps, or --model.poly_power 0")
         return poly_decay(step, self.settings.warmup_steps, total, self.settings.poly_power)
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raise unless ``torch.compile`` works on a device.
+
+    Raises:
+        SettingError: it does not.
+    """
+    try:
+        torch.compile(torch.neg, fullgraph=True)(torch.ones(2, device=device))
+    except Exception as error:
+        needed = "Triton" if device.type == "cuda" else "a C++ compiler such as g++"
+        reason = " ".join(str(error).split())[:200]
+        raise SettingError(
+            f"compile is true, but torch.compile does not work here ({type(error).__name__}: {reason}): install "
+            f"{needed}, or leave --model.compile out"
+        ) from error
 
 
 def _network_defaults() -> dict[str, Any]:

@@ -35,6 +35,8 @@ class GSCNN(nn.Module):
             costs a second forward pass, instead of keeping them.
         freeze_norm: batch normalisation of the backbone keeps its running statistics, in training too, for batches too
             small to have statistics of their own.
+        separable: depthwise separable convolutions in ASPP and decoder, which suits small backbones; the paper has full
+            ones.
 
     Raises:
         BackboneError: the backbone is unknown or cannot serve.
@@ -59,6 +61,7 @@ class GSCNN(nn.Module):
         norm: Norm = "batch",
         grad_checkpointing: bool = False,
         freeze_norm: bool = False,
+        separable: bool = False,
     ) -> None:
         super().__init__()
         if num_classes < 2:
@@ -67,12 +70,12 @@ class GSCNN(nn.Module):
         self.backbone = Backbone(backbone, pretrained, output_stride, backbone_weights, dilation, freeze_norm)
         widths, strides = self.backbone.channels, self.backbone.strides
         rates = (12, 24, 36) if strides[-1] <= 8 else (6, 12, 18)
-        self.aspp = BoundaryASPP(widths[-1], channels, rates, shape_stream, norm)
+        self.aspp = BoundaryASPP(widths[-1], channels, rates, shape_stream, norm, separable)
         self.aspp_project = nn.Conv2d(self.aspp.out_channels, channels, 1, bias=False)
         self.skip_project = nn.Conv2d(widths[self.backbone.skip_index], skip_channels, 1, bias=False)
         self.decoder = nn.Sequential(
-            conv_norm(skip_channels + channels, channels, 3, norm=norm),
-            conv_norm(channels, channels, 3, norm=norm),
+            conv_norm(skip_channels + channels, channels, 3, norm=norm, separable=separable),
+            conv_norm(channels, channels, 3, norm=norm, separable=separable),
             nn.Conv2d(channels, num_classes, 1, bias=False),
         )
         self.shape_stream: ShapeStream | None = None
@@ -110,7 +113,7 @@ class GSCNN(nn.Module):
         maps = self.backbone(image)
         boundary_logits, attention, gates = self._boundary(image, gradient, maps)
         # The 48-channel skip comes first, the upsampled ASPP after it: the order of the released weights.
-        fused = self.aspp_project(self.aspp(maps[-1], attention))
+        fused = self.aspp.projected(maps[-1], attention, self.aspp_project)
         skip = self.skip_project(maps[self.backbone.skip_index])
         seg_logits = self.decoder(torch.cat([skip, resize_like(fused, skip)], dim=1))
         seg_logits = resize_strided(seg_logits, size, stride, align_corners=False)

@@ -1,6 +1,7 @@
 """Small pieces shared by the shape stream, the fusion module and the decoder."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,24 @@ class BatchNorm2d(nn.BatchNorm2d):
             return super().forward(input)
         return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
+    def of_concatenated(self, inputs: Sequence[Tensor]) -> Tensor:
+        """The same as of ``torch.cat(inputs, dim=1)``, which then need not be kept for the gradient.
+
+        Channels are normalised one by one, so it may be done before they are joined.
+        """
+        several = inputs[0].shape[0] * inputs[0].shape[2] * inputs[0].shape[3] > 1
+        training = self.training and several
+        if training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        widths = [x.shape[1] for x in inputs]
+        assert self.running_mean is not None and self.running_var is not None  # noqa: PT018
+        slices = (t.split(widths) for t in (self.running_mean, self.running_var, self.weight, self.bias))
+        parts = [
+            F.batch_norm(x, mean, var, weight, bias, training, self.momentum or 0.0, self.eps)
+            for x, mean, var, weight, bias in zip(inputs, *slices, strict=True)
+        ]
+        return torch.cat(parts, dim=1)
+
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:
     """A normalisation layer by name: "batch", or "group" with at most 16 groups of at least 4 channels where possible.
@@ -40,12 +59,27 @@ def make_norm(norm: Norm, channels: int) -> nn.Module:
 
 
 def conv_norm(
-    in_channels: int, out_channels: int, kernel: int, dilation: int = 1, norm: Norm = "batch"
+    in_channels: int, out_channels: int, kernel: int, dilation: int = 1, norm: Norm = "batch", separable: bool = False
 ) -> nn.Sequential:
-    """Convolution without bias that keeps the size, normalisation, ReLU."""
+    """Convolution without bias that keeps the size, normalisation, ReLU.
+
+    Args:
+        in_channels: channels in.
+        out_channels: channels out.
+        kernel: height and width of the kernel, odd.
+        dilation: distance of its taps.
+        norm: "batch" or "group".
+        separable: one kernel per channel, then a 1x1 convolution, in place of a full one (Chollet, "Xception", CVPR
+            2017). A 1x1 convolution stays as it is.
+    """
     padding = dilation * (kernel // 2)
-    conv = nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=False)
-    return nn.Sequential(conv, make_norm(norm, out_channels), nn.ReLU())
+    shape: dict[str, Any] = {"kernel_size": kernel, "padding": padding, "dilation": dilation, "bias": False}
+    if separable and kernel > 1:
+        depthwise = nn.Conv2d(in_channels, in_channels, groups=in_channels, **shape)
+        convs = [depthwise, nn.Conv2d(in_channels, out_channels, 1, bias=False)]
+    else:
+        convs = [nn.Conv2d(in_channels, out_channels, **shape)]
+    return nn.Sequential(*convs, make_norm(norm, out_channels), nn.ReLU())
 
 
 def resize(x: Tensor, size: tuple[int, int], align_corners: bool = True) -> Tensor:

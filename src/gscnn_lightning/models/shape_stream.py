@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gscnn_lightning.errors import SettingError
-from gscnn_lightning.models.layers import Norm, conv_norm, make_norm, resize_like
+from gscnn_lightning.models.layers import BatchNorm2d, Norm, conv_norm, make_norm, resize_like
 
 
 class GatedConv2d(nn.Module):
@@ -46,7 +46,12 @@ class GatedConv2d(nn.Module):
         Returns:
             The gated features (B, C, h, w) and the attention map alpha_t (B, 1, h, w) in [0, 1].
         """
-        alpha = self.gate(torch.cat([features, gating], dim=1))
+        norm, *layers = self.gate
+        both = (features, gating)
+        # Another normalisation sees all channels at once, that over several devices in place of ours included.
+        alpha = norm.of_concatenated(both) if type(norm) is BatchNorm2d else norm(torch.cat(both, dim=1))
+        for layer in layers:
+            alpha = layer(alpha)
         return self.conv(features * (alpha + 1)), alpha
 
 
