@@ -72,6 +72,25 @@ def test_windows_equal_the_whole_where_the_network_sees_no_farther_than_the_marg
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("number", [2, 3, 100])
+def test_windows_in_batches_equal_one_by_one(network, gscnn, number):
+    for one in (network, gscnn):
+        settings = {"window": (40, 48), "overlap": 0.3, "scales": (1.0, 1.5)}
+        expected = predict_logits(one, image(70, 130), **settings, window_batch=1)
+        output = predict_logits(one, image(70, 130), **settings, window_batch=number)
+        for a, b in zip((*output[:2], *output.gates), (*expected[:2], *expected.gates), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"window": (40, 48)}, {"flip": True}])
+def test_gates_come_when_they_are_asked_for(network, options):
+    expected = predict_logits(network, image(64, 96), **options)
+    output = predict_logits(network, image(64, 96), **options, gates=False)
+    assert len(expected.gates) == 1
+    assert output.gates == ()
+    assert all(a.equal(b) for a, b in zip(output[:2], expected[:2], strict=True))
+
+
 def test_windows_without_overlap_tile_the_image():
     pointwise = nn.Conv2d(3, 4, 1)
     picture = image(64, 96)
@@ -173,6 +192,7 @@ def test_certain_classes_stay_finite():
         ({"overlap": 1.0}, "overlap is 1.0"),
         ({"scales": ()}, "scales is"),
         ({"scales": (0.0,)}, "scales is"),
+        ({"window_batch": 0}, "window_batch is 0"),
         ({"image": torch.zeros(3, 64, 64)}, "image has shape"),
     ],
 )

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,9 @@ SMALLEST = 32
 # Rows that are turned into probabilities at once: large enough to be fast, small beside the whole map.
 _ROWS = 64
 
+# Windows at once where a single one does not keep the device busy.
+_WINDOW_BATCH = 4
+
 
 @torch.no_grad()
 def predict_logits(
@@ -29,6 +32,9 @@ def predict_logits(
     overlap: float = 0.25,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
+    *,
+    gates: bool = True,
+    window_batch: int | None = None,
 ) -> Output:
     """Logits of whole images of any size, from one or many passes through a network.
 
@@ -57,10 +63,14 @@ def predict_logits(
             not a whole number of windows.
         scales: factors of height and width, > 0.
         flip: predict the mirrored images too.
+        gates: False for a :class:`GSCNNOutput` without gates, which then are neither kept nor resized nor averaged.
+        window_batch: windows that go through the network at once, with the memory that takes. By default one on CPUs,
+            where more are not faster, and four elsewhere. It changes no number beyond rounding.
 
     Returns:
-        What the network returns, at the size of ``image``. Gates keep the network's own size after a plain pass, and
-        have the size of the image, averaged like the rest, after any other. float32 after any but a plain pass.
+        What the network returns, at the size of ``image``. Gates, if asked for, keep the network's own size after a
+        plain pass, and have the size of the image, averaged like the rest, after any other. float32 after any but a
+        plain pass.
 
     Raises:
         ValueError: if ``image`` is not (B, 3, H, W) or a setting is out of range.
@@ -78,13 +88,18 @@ def predict_logits(
     if image.ndim != 4 or image.shape[1] != 3 or min(image.shape[-2:]) < 1:
         raise ValueError(f"image has shape {tuple(image.shape)}: give (B, 3, H, W) RGB")
     check_settings(window, overlap, scales)
+    if window_batch is None:
+        window_batch = 1 if image.device.type == "cpu" else _WINDOW_BATCH
+    if window_batch < 1:
+        raise SettingError(f"window_batch is {window_batch}: give the number of windows at once, 1 or more")
+    passing = network if gates else _without_gates(network)
     image, size = _pad(image)
     passes = [(scale, mirrored) for scale in scales for mirrored in ((False, True) if flip else (False,))]
     if passes == [(1.0, False)]:
-        return _crop(_windowed(network, image, window, overlap), size)
+        return _crop(_windowed(passing, image, window, overlap, window_batch), size)
     total: Output | None = None
     for scale, mirrored in passes:
-        output = _one_pass(network, image, window, overlap, scale, mirrored)
+        output = _one_pass(passing, image, window, overlap, window_batch, scale, mirrored)
         total = output if total is None else _map(torch.Tensor.add_, total, output)
     assert total is not None
     return _crop(_to_logits(_map(lambda t: t.div_(len(passes)), total)), size)
@@ -126,6 +141,7 @@ def _one_pass(
     image: Tensor,
     window: tuple[int, int] | None,
     overlap: float,
+    window_batch: int,
     scale: float,
     mirrored: bool,
 ) -> Output:
@@ -136,7 +152,7 @@ def _one_pass(
         floating = image if image.is_floating_point() else image.float() / 255
         target = tuple(max(SMALLEST, round(side * scale)) for side in size)
         scaled = F.interpolate(floating, size=target, mode="bilinear", antialias=scale < 1)
-    output = _windowed(network, scaled.flip(-1) if mirrored else scaled, window, overlap)
+    output = _windowed(network, scaled.flip(-1) if mirrored else scaled, window, overlap, window_batch)
     del scaled
     probabilities = _to_probabilities(_map(lambda t: _resized(t, size), output))
     # Flipped in place, as a flipped copy of the logits would be the largest tensor around.
@@ -186,27 +202,49 @@ def _softmax_(logits: Tensor) -> Tensor:
 
 
 def _windowed(
-    network: Callable[[Tensor], Output], image: Tensor, window: tuple[int, int] | None, overlap: float
+    network: Callable[[Tensor], Output],
+    image: Tensor,
+    window: tuple[int, int] | None,
+    overlap: float,
+    window_batch: int,
 ) -> Output:
     """Logits at the size of the image, from windows if there is more than one."""
-    size = (image.shape[-2], image.shape[-1])
+    size: tuple[int, int] = (image.shape[-2], image.shape[-1])
     if window is None or (window[0] >= size[0] and window[1] >= size[1]):
         # What follows works in place, so a network that hands out its input must not have it changed.
         return _map(lambda t: t.clone() if _shares(t, image) else t, network(image))
     rows, columns = _windows(size[0], window[0], overlap), _windows(size[1], window[1], overlap)
+    places = list(itertools.product(rows, columns))
     total: Output | None = None
-    for (top, down), (left, across) in itertools.product(rows, columns):
-        here = (..., slice(top, top + len(down)), slice(left, left + len(across)))
-        output = network(image[here].contiguous())
+    for first in range(0, len(places), window_batch):
+        batch = [
+            (_region(top, down, left, across), down, across)
+            for (top, down), (left, across) in places[first : first + window_batch]
+        ]
+        output = network(torch.cat([image[here] for here, _, _ in batch]))
         if total is None:
-            total = _map(lambda t: t.new_zeros((*t.shape[:2], *image.shape[-2:]), dtype=torch.float32), output)
-        weight = (down[:, None] * across).to(image.device)
-        for whole, part in zip(_tensors(total), _tensors(output), strict=True):
-            # Gates have a size of their own.
-            whole[here].addcmul_(_resized(part, (len(down), len(across))), weight)
-        del output
+            total = _map(lambda t: t.new_zeros((len(image), t.shape[1], *size), dtype=torch.float32), output)
+        for whole, parts in zip(_tensors(total), _tensors(output), strict=True):
+            for (here, down, across), part in zip(batch, parts.split(len(image)), strict=True):
+                weight = (down[:, None] * across).to(image.device)
+                # Gates have a size of their own.
+                whole[here].addcmul_(_resized(part, (len(down), len(across))), weight)
+        del output, parts, part
     assert total is not None
     return total
+
+
+def _region(top: int, down: Tensor, left: int, across: Tensor) -> tuple[Any, ...]:
+    """Index of a window, given by its start and its weights along either axis."""
+    return (..., slice(top, top + len(down)), slice(left, left + len(across)))
+
+
+def _without_gates(network: Callable[[Tensor], Output]) -> Callable[[Tensor], Output]:
+    def passing(image: Tensor) -> Output:
+        output = network(image)
+        return output if isinstance(output, Tensor) else output._replace(gates=())
+
+    return passing
 
 
 def _windows(side: int, window: int, overlap: float) -> list[tuple[int, Tensor]]:

@@ -27,7 +27,8 @@ class GSCNNOutput(NamedTuple):
     @property
     def labels(self) -> "Tensor":
         """(B, H, W) int64, the class with the highest score."""
-        return self.seg_logits.argmax(dim=1)
+        # The same as argmax, the first of equal scores included, and on CPUs faster.
+        return self.seg_logits.max(dim=1).indices
 
     @property
     def boundary_prob(self) -> "Tensor | None":

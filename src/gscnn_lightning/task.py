@@ -18,6 +18,7 @@ from gscnn_lightning.losses import GSCNNLoss, image_weighted_cross_entropy
 from gscnn_lightning.losses.checks import Variant
 from gscnn_lightning.metrics.evaluation import Evaluation
 from gscnn_lightning.models import GSCNN
+from gscnn_lightning.models.folding import folded
 from gscnn_lightning.optim import SGD, parameter_groups, poly_decay, warmup
 from gscnn_lightning.output import GSCNNOutput, Prediction, predictions
 from gscnn_lightning.score_names import IOU, MIOU, class_iou_name, crop_name
@@ -110,6 +111,7 @@ class GSCNNTask(pl.LightningModule):
         self.configure_loss()
         self.configure_metrics()
         self.stage_scores: dict[str, Scores] = {}
+        self.is_folded = False
 
     def configure_network(self, **network: Any) -> None:  # noqa: ANN401
         """Build the network.
@@ -168,10 +170,18 @@ class GSCNNTask(pl.LightningModule):
                 torch._dynamo.maybe_mark_dynamic(image, dim)
         return self.network(image, stride=stride)
 
-    def predict_output(self, image: Tensor) -> GSCNNOutput:
-        """Logits with the windows, scales and flips of the hyperparameters, of images of any size."""
+    def fold(self) -> None:
+        """Fold batch normalisation into convolutions: the same numbers in less time, for prediction only.
+
+        See :func:`gscnn_lightning.models.folding.folded`. Such a task can be neither trained nor saved.
+        """
+        self.network = folded(self.network)  # type: ignore[assignment]
+        self.is_folded = True
+
+    def predict_output(self, image: Tensor, gates: bool = True) -> GSCNNOutput:
+        """Logits with the windows, scales and flips of the hyperparameters, of images of any size; gates if wanted."""
         h = self.settings
-        return predict_logits(self, image, h.window, h.overlap, h.scales, h.flip_average)
+        return predict_logits(self, image, h.window, h.overlap, h.scales, h.flip_average, gates=gates)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Joint loss of one batch; logs every term."""
@@ -222,12 +232,14 @@ class GSCNNTask(pl.LightningModule):
         """Make the checkpoint self-contained: loading it must not look for pretrained weights again.
 
         Nor does it fix how images are predicted, which is chosen anew by whoever uses it.
+
+        Raises:
+            SettingError: the task is folded, and a checkpoint of it could not be loaded.
         """
-        kept = {
-            k: v
-            for k, v in checkpoint["hyper_parameters"].items()
-            if k not in (*PREDICTION_SETTINGS, *MACHINE_SETTINGS)
-        }
+        if self.is_folded:
+            raise SettingError("a folded network is for prediction and cannot be saved: load it with fold=False")
+        left_out = {*PREDICTION_SETTINGS, *MACHINE_SETTINGS}
+        kept = {k: v for k, v in checkpoint["hyper_parameters"].items() if k not in left_out}
         checkpoint["hyper_parameters"] = {**kept, "pretrained": False, "backbone_weights": None}
 
     def _layout(self, image: Tensor) -> Tensor:
@@ -235,7 +247,7 @@ class GSCNNTask(pl.LightningModule):
 
     def _evaluate(self, batch: Batch, stage: str) -> None:
         labels = batch["mask"]
-        output = self.predict_output(batch["image"])
+        output = self.predict_output(batch["image"], gates=False)
         self._metrics_of(stage).update(output.labels, output.boundary_prob, batch)
         loss = image_weighted_cross_entropy(output.seg_logits, labels, self.settings.ignore_index)
         self.log(f"{stage}/loss_segmentation", loss, batch_size=len(labels), sync_dist=True)

@@ -9,10 +9,13 @@ import pytest
 import torch
 from tests.tiny import write_checkpoint
 
+from gscnn_lightning.checkpoint import load_task
 from gscnn_lightning.classes import CAMVID, CITYSCAPES
 from gscnn_lightning.commands.main import main as tools
 from gscnn_lightning.data.scenes.draw import write_scenes
+from gscnn_lightning.errors import DataError, SettingError
 from gscnn_lightning.inference import predict_logits
+from gscnn_lightning.prediction.files import PredictionFiles
 from gscnn_lightning.prediction.inputs import Input
 from gscnn_lightning.prediction.submission import CITIES, check_submission
 
@@ -107,6 +110,41 @@ def test_second_call_makes_what_is_missing_and_nothing_else(checkpoint, pictures
     assert len(list((tmp_path / "out").glob("*_gate?.png"))) == 6
     run(*command)
     assert "2 of 2 pictures were there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), DataError("disk full")])
+def test_what_is_cut_short_leaves_whole_files_and_can_be_completed(checkpoint, tmp_path, monkeypatch, failure, capsys):
+    (tmp_path / "in").mkdir()
+    for index in range(20):
+        cv2.imwrite(f"in/{index:02}.png", photo(index))
+    run(checkpoint[0], "in", "--out", "whole")
+    write, done = PredictionFiles.write, []
+
+    def cut_short(self, prediction, missing_only=False):
+        write(self, prediction, missing_only)
+        done.append(prediction.name)
+        if len(done) == 4:
+            raise failure
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PredictionFiles, "write", cut_short)
+        run(checkpoint[0], "in", "--out", "out", code=130 if isinstance(failure, KeyboardInterrupt) else 2)
+    assert ("disk full" in capsys.readouterr().err) == isinstance(failure, DataError)
+    assert len(done) < 20
+    assert not list((tmp_path / "out").glob(".*")), "no remains"
+    for path in (tmp_path / "out").glob("*.png"):
+        assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()
+    run(checkpoint[0], "in", "--out", "out")
+    assert {path.name for path in Path("out").iterdir()} == {path.name for path in Path("whole").iterdir()}
+
+
+def test_folded_task_predicts_and_cannot_be_saved(checkpoint):
+    task = load_task(checkpoint[0], "cpu", fold=True)
+    image = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+    expected = checkpoint[1].predict_output(image).seg_logits
+    assert (task.predict_output(image).seg_logits - expected).abs().max() <= 1e-5 * expected.abs().max()
+    with pytest.raises(SettingError, match="cannot be saved"):
+        task.on_save_checkpoint({"hyper_parameters": {}})
 
 
 def test_other_settings_do_not_mix_with_what_is_there(checkpoint, pictures, capsys):

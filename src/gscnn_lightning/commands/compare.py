@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 
 def compare(
@@ -66,7 +66,7 @@ def compare(
     elif run is None and not any(word.startswith(("--config", "--data")) for word in others):
         raise SettingError(f"which data? {a} lies in no run with a config.yaml: give --config or --data")
     data = data_module(arguments)
-    how = {"window": window, "overlap": overlap, "scales": scales, "flip_average": flip}
+    how: dict[str, Any] = {"window": window, "overlap": overlap, "scales": scales, "flip_average": flip}
     tasks = [load_task(path, device, **how) for path in (a, b)]
     comparison = compare_tasks((a, b), tasks, data, split, resamples, seed)
     save_comparison(comparison, {"a": a, "b": b, "split": split, "resamples": resamples, **how}, out)

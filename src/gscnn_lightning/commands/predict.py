@@ -75,7 +75,7 @@ def predict(
         raise SettingError("nothing to predict: give images, folders, patterns or videos after the checkpoint")
     else:
         found, others = find_inputs(inputs)
-    task = load_task(checkpoint, device, window=window, overlap=overlap, scales=scales, flip_average=flip)
+    task = load_task(checkpoint, device, fold=True, window=window, overlap=overlap, scales=scales, flip_average=flip)
     files = PredictionFiles(out, task.class_names, task.class_colors, formats, overwrite)
     # A submission holds nothing but its pictures.
     note = out / "predictions.json" if split is None else out.with_name(f"{out.name}.json")

@@ -93,9 +93,9 @@ class PredictionFiles:
         """
         pictures = self._pictures(prediction)
         for path in self.paths(prediction.name, prediction.boundary_prob is not None):
-            draw = pictures[path.name.rpartition("_")[2].removesuffix(".png")]
+            kind = path.name.rpartition("_")[2].removesuffix(".png")
             if not (missing_only and path.exists()):
-                write_picture(path, draw(), self.overwrite)
+                write_picture(path, pictures[kind](), self.overwrite, photo=kind == "overlay")
 
     def _pictures(self, prediction: Prediction) -> dict[str, Callable[[], npt.NDArray[np.uint8]]]:
         """How to make the picture of each file ending."""

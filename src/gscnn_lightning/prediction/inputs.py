@@ -87,7 +87,7 @@ def read_picture(path: Path) -> Picture:
         raise DataError(f"{path}: cannot be decoded ({error.err})") from error
     if picture is None:
         raise DataError(f"{path}: is no picture that can be decoded")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8)
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
 def read_frames(path: Path, wanted: Sequence[bool] | None = None) -> Iterator[tuple[int, Picture]]:
@@ -111,7 +111,7 @@ def read_frames(path: Path, wanted: Sequence[bool] | None = None) -> Iterator[tu
                 ok, frame = video.retrieve()
                 if not ok:
                     break
-                yield index, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(np.uint8)
+                yield index, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
             index += 1
         if index == 0:
             raise DataError(f"{path}: is no video that can be decoded")

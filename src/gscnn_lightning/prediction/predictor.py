@@ -1,4 +1,4 @@
-"""A network that predicts pictures and videos: reads ahead, predicts, writes behind."""
+"""A network that predicts pictures and videos, while others are read and written."""
 
 import hashlib
 import json
@@ -6,25 +6,32 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
 from gscnn_lightning.data.base import planes
 from gscnn_lightning.drawing.maps import Picture
 from gscnn_lightning.errors import DataError
 from gscnn_lightning.inference import predict_logits
-from gscnn_lightning.output import Prediction, predictions
+from gscnn_lightning.output import GSCNNOutput, Prediction, predictions
 from gscnn_lightning.prediction.files import PredictionFiles
 from gscnn_lightning.prediction.inputs import Input, read_frames, read_picture, video_properties
+from gscnn_lightning.prediction.turns import Turns
 from gscnn_lightning.run_folder.score_files import write_json
 from gscnn_lightning.terminal import progress, say
 
 # Pictures with more pixels at their largest scale are predicted in windows: whole ones would take too much memory.
 _LARGE = 2048 * 2048
 _LARGE_WINDOW = (1024, 1024)
+
+# Threads beside those that use the network, at most.
+_READING_AND_WRITING = 6
 
 
 def predicted_sample(task: Any, data: Any, sample: Mapping[str, Any]) -> Prediction:  # noqa: ANN401
@@ -51,7 +58,10 @@ def spread_indices(length: int, number: int) -> list[int]:
 
 
 class Predictor:
-    """A network and the files that it fills; one picture is being read and two written while one is predicted.
+    """A network and the files that it fills, several pictures at a time, each in a thread of its own.
+
+    While some pictures pass the network, others are read, drawn and written. Files, messages and results are those of
+    one picture after the other. Memory holds a fixed number of pictures, of which at most two pass the network.
 
     Args:
         task: a `GSCNNTask` in evaluation mode; its settings say how to predict.
@@ -71,8 +81,9 @@ class Predictor:
         if len(missing) < len(pictures):
             say(f"{len(pictures) - len(missing)} of {len(pictures)} pictures were there already", stderr=True)
         with progress(len(missing), "pictures", disable=not missing) as advance:
-            found = _readable(missing, failed, advance)
-            self._write_all(((item.name, picture) for item, picture in found), advance)
+            for message in self._all(((item.name, _reading(item)) for item in missing), len(missing)):
+                failed += [] if message is None else [message]
+                advance()
         for item in inputs:
             if item.is_video:
                 self._predict_video(item, failed)
@@ -85,54 +96,90 @@ class Predictor:
     def _predict_video(self, item: Input, failed: list[str]) -> None:
         count, rate = video_properties(item.path)
         wanted = [not self.is_done(_frame_name(item, index)) for index in range(count)]
+
+        def frames() -> Iterator[tuple[str, Callable[[], Picture]]]:
+            try:
+                for index, frame in read_frames(item.path, wanted):
+                    yield _frame_name(item, index), partial(_same, frame)
+            except DataError as error:  # the frames before are predicted all the same
+                failed.append(str(error))
+
         try:
             with progress(sum(wanted) or None, item.path.name) as advance:
-                frames = read_frames(item.path, wanted)
-                self._write_all(((_frame_name(item, index), frame) for index, frame in frames), advance)
+                for _ in self._all(frames()):
+                    advance()
         except DataError as error:
             failed.append(str(error))
         for kind in ("overlay", "color"):
             if kind in self.files.formats:
                 _join_frames(self.files.directory, item.name, kind, rate, self.files.overwrite)
 
-    def _write_all(self, pictures: Iterable[tuple[str, Picture]], advance: Callable[[], None]) -> None:
-        with ThreadPoolExecutor(1) as pool:
-            pending: deque[Future[None]] = deque()
-            for name, picture in pictures:
-                prediction = self._predict(name, picture)
-                pending.append(pool.submit(self.files.write, prediction, not self.files.overwrite))
-                if len(pending) > 2:
-                    pending.popleft().result()
-                advance()
-            for future in pending:
-                future.result()
+    def _all(
+        self, pictures: Iterable[tuple[str, Callable[[], Picture]]], number: int | None = None
+    ) -> Iterator[str | None]:
+        """Predict and write pictures, given by name and reading function; yields what kept each from being read."""
+        turns = Turns(self.task.device, _LARGE)
+        if number == 1:
+            turns.at_once = 1
+        # Two for the network and one for each core to read and write; memory holds one picture for each.
+        threads = turns.at_once + min(turns.cores, _READING_AND_WRITING)
+        pool, pending = ThreadPoolExecutor(threads), deque[Future[str | None]]()
+        try:
+            for name, read in pictures:
+                pending.append(pool.submit(self._one, turns, name, read))
+                if len(pending) > threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            # After an error or an interrupt nothing is begun anew; what is being written is completed.
+            turns.stop()
+            pool.shutdown(cancel_futures=True)
+            turns.close()
 
-    def _predict(self, name: str, picture: Picture) -> Prediction:
+    def _one(self, turns: Turns, name: str, read: Callable[[], Picture]) -> str | None:
+        """From reading a picture to its files; returns what kept it from being read."""
+        turns.check()
+        try:
+            picture = read()
+        except DataError as error:
+            return str(error)
+        self.files.write(self._predict(turns, name, picture), missing_only=not self.files.overwrite)
+        return None
+
+    @torch.inference_mode()
+    def _predict(self, turns: Turns, name: str, picture: Picture) -> Prediction:
         settings = self.task.settings
-        window, pixels = settings.window, picture.shape[0] * picture.shape[1]
-        if window is None and pixels * max(settings.scales) ** 2 > _LARGE:
-            window = _LARGE_WINDOW
-        image = planes(picture)[None]
-        output = predict_logits(
-            self.task, image.to(self.task.device), window, settings.overlap, settings.scales, settings.flip_average
-        )
-        return predictions(output, {"name": [name], "image": image}, with_gates="gates" in self.files.formats)[0]
+        pixels = round(picture.shape[0] * picture.shape[1] * max(settings.scales) ** 2)
+        window = _LARGE_WINDOW if settings.window is None and pixels > _LARGE else settings.window
+        image, gates = planes(picture)[None], "gates" in self.files.formats
+
+        def network(image: Tensor) -> GSCNNOutput:
+            turns.check()
+            output: GSCNNOutput = self.task(image)
+            return output
+
+        with turns.take(pixels):
+            output = predict_logits(
+                network,
+                image.to(self.task.device),
+                window,
+                settings.overlap,
+                settings.scales,
+                settings.flip_average,
+                gates=gates,
+            )
+            prediction = predictions(output, {"name": [name], "image": image}, with_gates=gates)[0]
+        # The picture as it was read is in one piece, which drawing is faster with.
+        return replace(prediction, photo=picture)
 
 
-def _readable(items: Sequence[Input], failed: list[str], skip: Callable[[], object]) -> Iterator[tuple[Input, Picture]]:
-    """Pictures in order, the next one being read meanwhile; messages of those that cannot be read go to `failed`."""
-    with ThreadPoolExecutor(1) as pool:
-        following = [pool.submit(read_picture, item.path) for item in items[:1]]
-        for index, item in enumerate(items):
-            future = following.pop()
-            following += [pool.submit(read_picture, other.path) for other in items[index + 1 : index + 2]]
-            try:
-                picture = future.result()
-            except DataError as error:
-                failed.append(str(error))
-                skip()
-                continue
-            yield item, picture
+def _reading(item: Input) -> Callable[[], Picture]:
+    return partial(read_picture, item.path)
+
+
+def _same(picture: Picture) -> Picture:
+    return picture
 
 
 def _frame_name(item: Input, index: int) -> str:

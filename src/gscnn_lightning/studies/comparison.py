@@ -113,7 +113,7 @@ def image_states(
         for batch in loader:
             batch = datamodule.transfer_batch_to_device(batch, task.device, 0)
             batch = datamodule.on_after_batch_transfer(batch, 0)
-            output = task.predict_output(batch["image"])
+            output = task.predict_output(batch["image"], gates=False)
             preds, prob = output.labels, output.boundary_prob
             for index in range(len(preds)):
                 one = slice(index, index + 1)
