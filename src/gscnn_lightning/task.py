@@ -1,7 +1,7 @@
 """The training task: steps, metrics, optimizer. Networks, losses and drawing live elsewhere."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning.cli import instantiate_class
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from gscnn_lightning.classes import colors_of
@@ -149,13 +150,17 @@ class GSCNNTask(pl.LightningModule):
         h = self.settings
         return predict_logits(self, image, h.window, h.overlap, h.scales, h.flip_average)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Joint loss of one batch; logs every term."""
+    def training_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The joint loss of one batch as "loss", and the weighted terms that are in it."""
         stride = self.settings.loss_stride
         labels, boundaries = batch["mask"][:, ::stride, ::stride], batch["boundary"][..., ::stride, ::stride]
-        terms = self.loss(self(batch["image"], stride), labels, boundaries)
+        return self.loss(self(batch["image"], stride), labels, boundaries)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Joint loss of one batch; logs every term."""
+        terms = self.training_losses(batch)
         total = terms.pop("loss")
-        batch_size = len(labels)
+        batch_size = len(batch["mask"])
         # Not in the progress bar, which would wait for the device after every batch.
         self.log("train/loss", total, batch_size=batch_size)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"], batch_size=batch_size)
@@ -184,10 +189,7 @@ class GSCNNTask(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer of the hyperparameters with polynomial decay per step."""
-        config = self.settings.optimizer or SGD
-        arguments = dict(config.get("init_args", {}))
-        groups = parameter_groups(self.network.named_parameters(), arguments["lr"], self.settings.backbone_lr_scale)
-        optimizer = instantiate_class((groups,), {"class_path": config["class_path"], "init_args": arguments})
+        optimizer = made_optimizer(self.network, self.settings.optimizer or SGD, self.settings.backbone_lr_scale)
         if self.settings.poly_power == 0 and self.settings.warmup_steps == 0:
             return optimizer
         # A function, not a method: the scheduler would put a method's owner into the checkpoint.
@@ -248,6 +250,19 @@ class GSCNNTask(pl.LightningModule):
         if total == float("inf"):
             raise SettingError("polynomial decay needs an end: set max_epochs or max_steps, or --model.poly_power 0")
         return poly_decay(step, self.settings.warmup_steps, total, self.settings.poly_power)
+
+
+def made_optimizer(network: nn.Module, config: Mapping[str, Any], backbone_lr_scale: float = 1.0) -> Optimizer:
+    """An optimizer of what is trained in a network.
+
+    Args:
+        network: see `parameter_groups` for what its names mean.
+        config: class path and arguments, as in the command line's files.
+        backbone_lr_scale: learning rate of the backbone as a multiple of the others'.
+    """
+    arguments = dict(config.get("init_args", {}))
+    groups = parameter_groups(network.named_parameters(), arguments["lr"], backbone_lr_scale)
+    return instantiate_class((groups,), {"class_path": config["class_path"], "init_args": arguments})
 
 
 def _network_defaults() -> dict[str, Any]:
