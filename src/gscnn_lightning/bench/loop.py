@@ -82,7 +82,7 @@ def measure_loop(
         per_step = {name: timing.seconds for name, timing in timings.items()}
         shown = ", ".join(f"{name} {seconds:.4f}" for name, seconds in per_step.items())
         record.remark("seconds_per_step", per_step, f"seconds per step: {shown}")
-        same = math.isclose(*losses.values(), rel_tol=1e-3)
+        same = math.isclose(*losses.values(), rel_tol=1e-5)
         end = " and ".join(f"{loss:.4f}" for loss in losses.values())
         record.remark("last_losses", losses, f"loss of the last batch: {end}, {'the same' if same else 'NOT the same'}")
         record.save()

@@ -107,7 +107,7 @@ def step(
         precision: config is that of the config, which is gscnn-fit's own for this machine unless it names one.
         threads: threads of torch, default as many as it takes by itself.
         repeats: number of timed rounds.
-        compile: time compiled steps (torch.compile), too.
+        compile: time compiled steps (torch.compile), too; compiling them takes minutes on a CPU.
         out: JSON file for machine, settings and all numbers.
         compare: JSON file of an earlier measurement, shown beside the new one.
         others: those of gscnn-fit, such as --config FILE (default camvid) and --model.backbone resnet50.
