@@ -8,7 +8,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
 
+import gscnn_lightning.task
 from gscnn_lightning import GSCNNTask, ScenesDataModule
+from gscnn_lightning.errors import SettingError
 from gscnn_lightning.inference import predict_logits
 from gscnn_lightning.metrics import SegmentationScores
 
@@ -200,25 +202,17 @@ def test_wrong_settings_are_named():
         GSCNNTask(num_classes=2, **TINY, window=(8, 8))
 
 
-class Sizes(torch.utils.data.Dataset):
-    """Validation frames of different sizes."""
-
-    sizes = ((64, 96), (70, 130), (64, 96), (101, 67))
-
-    def __len__(self):
-        return len(self.sizes)
-
-    def __getitem__(self, index):
-        height, width = self.sizes[index]
-        labels = (torch.arange(width) * 19 // width).expand(height, width)
-        return {"image": torch.full((3, height, width), 10 * index, dtype=torch.uint8), "mask": labels, "name": "a"}
-
-
 class MixedSizes(ScenesDataModule):
     """Drawn crops of one size for training, frames of several for validation."""
 
     def val_dataloader(self):
-        return torch.utils.data.DataLoader(Sizes())
+        samples = []
+        for height, width in ((64, 96), (70, 130), (64, 96), (101, 67)):
+            labels = (torch.arange(width) * 19 // width).expand(height, width)
+            samples.append(
+                {"image": torch.full((3, height, width), 90, dtype=torch.uint8), "mask": labels, "name": "a"}
+            )
+        return torch.utils.data.DataLoader(samples)
 
 
 class Graphs(pl.Callback):
@@ -232,15 +226,16 @@ class Graphs(pl.Callback):
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
-def test_network_and_losses_are_compiled_once(monkeypatch, backend):
-    compiled = torch.nn.Module.compile
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **how: compiled(self, backend=backend, **how))
+def test_training_is_compiled_once(monkeypatch, backend):
+    compiled = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **how: compiled(function, backend=backend, **how))
+    gscnn_lightning.task._compiled_losses.cache_clear()
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     losses, graphs = [], Graphs()
     for compile_it in (True, False):
         pl.seed_everything(1, verbose=False)
-        task = GSCNNTask(num_classes=19, **TINY, compile=compile_it)
+        task = GSCNNTask(num_classes=19, **TINY, image_gradient="sobel", compile=compile_it)
         trainer = pl.Trainer(
             max_epochs=3,
             accelerator="cpu",
@@ -253,6 +248,23 @@ def test_network_and_losses_are_compiled_once(monkeypatch, backend):
         settings = {"size": (64, 128), "train_samples": 8, "batch_size": 4, "num_workers": 0, "crop_size": (64, 64)}
         trainer.fit(task, MixedSizes(**settings, color_jitter=0.0, blur=0.0))
         losses.append(trainer.callback_metrics["train/loss"].item())
-    # One of the network and one of the losses in training, one of the network in evaluation, one to see that it works.
-    assert graphs.counts == [4, 4, 4]
+    gscnn_lightning.task._compiled_losses.cache_clear()
+    # Network and losses in training, and what shows beforehand that the machine can compile.
+    assert graphs.counts == [2, 2, 2]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_a_machine_that_cannot_compile_is_told_so(monkeypatch):
+    def broken(function, **how):
+        raise RuntimeError("no working C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(SettingError, match=r"no working C\+\+ compiler.*g\+\+, or leave --model.compile out"):
+        GSCNNTask(num_classes=19, **TINY, compile=True).setup("fit")
+
+
+def test_compilation_is_no_part_of_a_checkpoint():
+    task = GSCNNTask(num_classes=19, **TINY, compile=True)
+    checkpoint = {"hyper_parameters": dict(task.hparams)}
+    task.on_save_checkpoint(checkpoint)
+    assert "compile" not in checkpoint["hyper_parameters"]

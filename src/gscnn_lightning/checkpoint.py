@@ -42,6 +42,25 @@ def _check_file(path: str) -> None:
         raise WeightsError(f"checkpoint {path} does not exist: check the path")
 
 
+def chosen_device(device: str = "auto") -> torch.device:
+    """The device of a name.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest there is.
+
+    Raises:
+        SettingError: the device is unknown or not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        where = torch.device(device)
+        torch.empty(1, device=where)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingError(f"device {device!r} cannot be used ({str(error).splitlines()[0]}): try cpu") from error
+    return where
+
+
 def load_task(path: str, device: str = "auto", fold: bool = False, **settings: Any) -> GSCNNTask:  # noqa: ANN401
     """The task of a checkpoint, in evaluation mode.
 
@@ -58,13 +77,7 @@ def load_task(path: str, device: str = "auto", fold: bool = False, **settings: A
     """
     _check_file(path)
     check_checkpoint(path)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        where = torch.device(device)
-        torch.empty(1, device=where)
-    except (RuntimeError, AssertionError) as error:
-        raise SettingError(f"device {device!r} cannot be used ({str(error).splitlines()[0]}): try cpu") from error
+    where = chosen_device(device)
     # weights_only, as a checkpoint may come from anywhere.
     task = GSCNNTask.load_from_checkpoint(path, map_location="cpu", weights_only=True, **settings)
     task.eval()

@@ -1,7 +1,8 @@
 """The training task: steps, metrics, optimizer. Networks, losses and drawing live elsewhere."""
 
+import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,6 +10,7 @@ import torch
 from pytorch_lightning.cli import instantiate_class
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from gscnn_lightning.classes import colors_of
@@ -59,8 +61,9 @@ class GSCNNTask(pl.LightningModule):
         warmup_steps: steps of linear warm-up.
         boundary_tolerances: distances of the boundary F-score in pixels, or fractions of the diagonal below 1.
         channels_last: keep weights and images in the memory format that CPUs and tensor cores prefer.
-        compile: run network and losses through ``torch.compile``; the first steps of training and of validation then
-            take a minute or more. Needs a C++ compiler on processors, and Triton on GPUs.
+        compile: train through ``torch.compile``, network and losses as one graph; the first step then takes a minute or
+            more. Needs a C++ compiler on processors, and Triton on GPUs. Evaluation, whose images differ in size, is
+            not compiled.
         window: height and width of sliding windows in validation, test and prediction; None for whole images.
         overlap: share of a window that it has in common with the next.
         scales: sizes of the images in validation, test and prediction, as factors; probabilities are averaged.
@@ -122,8 +125,6 @@ class GSCNNTask(pl.LightningModule):
         self.network = GSCNN(self.settings.num_classes, **network)
         if self.settings.channels_last:
             self.network = self.network.to(memory_format=torch.channels_last)
-        if self.settings.compile:
-            self.network.compile(fullgraph=True)
 
     def configure_loss(self) -> None:
         """Build the joint loss from the hyperparameters."""
@@ -138,8 +139,6 @@ class GSCNNTask(pl.LightningModule):
             ignore_index=h.ignore_index,
             tau=h.tau,
         )
-        if h.compile:
-            self.loss.compile(fullgraph=True)
 
     def configure_metrics(self) -> None:
         """Build the metrics of validation and, with more of them, of test."""
@@ -163,12 +162,7 @@ class GSCNNTask(pl.LightningModule):
 
     def forward(self, image: Tensor, stride: int = 1) -> GSCNNOutput:
         """Logits at every n-th pixel of images (B, 3, H, W), uint8 or float in [0, 1]."""
-        image = self._layout(image)
-        if self.settings.compile and not self.training:
-            # Images of evaluation differ in size, those of training do not: one graph for all of the former.
-            for dim in (2, 3):
-                torch._dynamo.maybe_mark_dynamic(image, dim)
-        return self.network(image, stride=stride)
+        return self.network(self._layout(image), stride=stride)
 
     def fold(self) -> None:
         """Fold batch normalisation into convolutions: the same numbers in less time, for prediction only.
@@ -183,13 +177,18 @@ class GSCNNTask(pl.LightningModule):
         h = self.settings
         return predict_logits(self, image, h.window, h.overlap, h.scales, h.flip_average, gates=gates)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Joint loss of one batch; logs every term."""
+    def training_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The joint loss of one batch as "loss", and the weighted terms that are in it."""
         stride = self.settings.loss_stride
         labels, boundaries = batch["mask"][:, ::stride, ::stride], batch["boundary"][..., ::stride, ::stride]
-        terms = self.loss(self(batch["image"], stride), labels, boundaries)
+        compute = _compiled_losses() if self.settings.compile else _joint_losses
+        return compute(self.network, self.loss, self._layout(batch["image"]), labels, boundaries, stride)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Joint loss of one batch; logs every term."""
+        terms = self.training_losses(batch)
         total = terms.pop("loss")
-        batch_size = len(labels)
+        batch_size = len(batch["mask"])
         # Not in the progress bar, which would wait for the device after every batch.
         self.log("train/loss", total, batch_size=batch_size)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"], batch_size=batch_size)
@@ -218,10 +217,7 @@ class GSCNNTask(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer of the hyperparameters with polynomial decay per step."""
-        config = self.settings.optimizer or SGD
-        arguments = dict(config.get("init_args", {}))
-        groups = parameter_groups(self.network.named_parameters(), arguments["lr"], self.settings.backbone_lr_scale)
-        optimizer = instantiate_class((groups,), {"class_path": config["class_path"], "init_args": arguments})
+        optimizer = made_optimizer(self.network, self.settings.optimizer or SGD, self.settings.backbone_lr_scale)
         if self.settings.poly_power == 0 and self.settings.warmup_steps == 0:
             return optimizer
         # A function, not a method: the scheduler would put a method's owner into the checkpoint.
@@ -290,6 +286,19 @@ class GSCNNTask(pl.LightningModule):
         return poly_decay(step, self.settings.warmup_steps, total, self.settings.poly_power)
 
 
+def _joint_losses(
+    network: nn.Module, loss: nn.Module, image: Tensor, labels: Tensor, boundaries: Tensor, stride: int
+) -> dict[str, Tensor]:
+    """The joint loss as "loss", and the weighted terms that are in it."""
+    return loss(network(image, stride=stride), labels, boundaries)
+
+
+@functools.cache
+def _compiled_losses() -> Callable[..., dict[str, Tensor]]:
+    """`_joint_losses` as one graph for each size of a batch, of which a training has one."""
+    return torch.compile(_joint_losses, fullgraph=True, dynamic=False)
+
+
 def check_compiler(device: torch.device) -> None:
     """Raise unless ``torch.compile`` works on a device.
 
@@ -305,6 +314,19 @@ def check_compiler(device: torch.device) -> None:
             f"compile is true, but torch.compile does not work here ({type(error).__name__}: {reason}): install "
             f"{needed}, or leave --model.compile out"
         ) from error
+
+
+def made_optimizer(network: nn.Module, config: Mapping[str, Any], backbone_lr_scale: float = 1.0) -> Optimizer:
+    """An optimizer of what is trained in a network.
+
+    Args:
+        network: see `parameter_groups` for what its names mean.
+        config: class path and arguments, as in the command line's files.
+        backbone_lr_scale: learning rate of the backbone as a multiple of the others'.
+    """
+    arguments = dict(config.get("init_args", {}))
+    groups = parameter_groups(network.named_parameters(), arguments["lr"], backbone_lr_scale)
+    return instantiate_class((groups,), {"class_path": config["class_path"], "init_args": arguments})
 
 
 def _network_defaults() -> dict[str, Any]:

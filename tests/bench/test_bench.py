@@ -15,6 +15,20 @@ def test_functions_take_turns_and_every_round_starts_with_another_one():
     assert list(timings) == list("abc")
 
 
+def test_what_goes_on_and_on_is_timed_in_the_memory_that_it_left(monkeypatch):
+    released = []
+    monkeypatch.setattr("gscnn_lightning.bench._release_memory", lambda: released.append(len(calls)))
+    calls = []
+    functions = {name: lambda name=name: calls.append(name) for name in "ab"}
+    time_side_by_side(functions, repeats=2, fresh=False)
+    assert calls == [*"ab", *"ab", *"ab", *"ab", *"ba"]  # to warm up, for the memory, to warm up again, two rounds
+    assert all(count < 4 for count in released)  # where the memory is measured, and not behind
+    calls.clear()
+    released.clear()
+    time_side_by_side(functions, repeats=2)
+    assert released[-4:] == [4, 5, 6, 7]
+
+
 def test_ratio_is_the_median_of_the_rounds_not_of_the_times():
     slow, fast = Timing((2.0, 20.0, 200.0), None), Timing((1.0, 10.0, 50.0), None)
     assert slow.seconds == 20.0
@@ -37,6 +51,17 @@ def test_table_shows_times_ratios_and_memory(capsys):
     assert [word for word in new.split() if word[0].isdigit()] == ["3.00", "1.50", "2.5"]
     assert [word for word in old.split() if word[0].isdigit()] == ["2.00", "1.00"]
     assert "unknown" in old
+
+
+def test_further_columns_and_no_column_for_memory_that_nobody_knows(capsys):
+    print_table(
+        "a title", {"new": Timing((1.0,), None), "old": Timing((2.0,), None)}, "old", {"speed": {"new": "fast"}}
+    )
+    out = capsys.readouterr().out
+    assert "MB" not in out
+    new, old = (next(line for line in out.splitlines() if f" {name} " in line[:8]) for name in ("new", "old"))
+    assert "fast" in new
+    assert "fast" not in old
 
 
 def test_no_repeats():

@@ -1,6 +1,8 @@
 """``gscnn bench``: measurements side by side, ratios in one run."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 
 def data(cityscapes: Path | None = None, camvid: Path | None = None, repeats: int = 7) -> None:
@@ -72,3 +74,166 @@ def tracking(config: str = "camvid", epochs: int = 7) -> None:
     from gscnn_lightning.bench.tracking import measure_tracking
 
     measure_tracking(config, epochs)
+
+
+def step(
+    size: tuple[int, int, int] | None = None,
+    device: str = "auto",
+    precision: Literal["config", "32-true", "bf16-mixed", "16-mixed"] = "config",
+    threads: int | None = None,
+    repeats: int = 7,
+    compile: bool = False,
+    out: Path | None = None,
+    compare: Path | None = None,
+    others: Sequence[str] = (),
+) -> None:
+    """Time a whole training step beside that of the control and of a plain DeepLabV3+.
+
+    A step is forward pass, losses, backward pass, clipping and optimizer, of the network, losses and optimizer that
+    gscnn-fit would make of the same arguments; weights are random, images and labels drawn, so that no data are needed.
+    Steps follow each other as in a training, in memory that the process keeps. Where segmentation_models_pytorch can be
+    imported, its DeepLabV3Plus on the same encoder has a row, too, trained with cross-entropy. GFLOP/s count
+    convolutions and matrix products, beside the fastest that one large convolution reaches on this machine.
+
+    Examples:
+      gscnn bench step
+      gscnn bench step --config cityscapes --device cuda --compile true --out step.json
+      gscnn bench step --config camvid --config network/paper --model.backbone resnet50 --size [4,192,256]
+      gscnn bench step --compare step.json
+
+    Args:
+        size: number of images, height and width, default the config's batch size and crop.
+        device: cpu, cuda, cuda:1, mps, or auto for the fastest there is.
+        precision: config is that of the config, which is gscnn-fit's own for this machine unless it names one.
+        threads: threads of torch, default as many as it takes by itself.
+        repeats: number of timed rounds.
+        compile: time compiled steps (torch.compile), too; compiling them takes minutes on a CPU.
+        out: JSON file for machine, settings and all numbers.
+        compare: JSON file of an earlier measurement, shown beside the new one.
+        others: those of gscnn-fit, such as --config FILE (default camvid) and --model.backbone resnet50.
+
+    Raises:
+        SettingError: a setting cannot be used.
+    """
+    from gscnn_lightning.bench.step import measure_step
+
+    measure_step(others, size, device, precision, threads, repeats, compile, out, compare)
+
+
+def losses(
+    sides: tuple[int, ...] = (192, 384, 768),
+    batch: int = 1,
+    device: str = "auto",
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true",
+    threads: int | None = None,
+    repeats: int = 7,
+    compile: bool = False,
+    out: Path | None = None,
+    compare: Path | None = None,
+) -> None:
+    """Time all losses with their gradient, beside torch's cross-entropy of the same logits.
+
+    Labels are those of a drawn street scene in 19 classes with a void band at the bottom, logits those of a network
+    that is mostly right. The joint losses share what their terms have in common, so that they take less time than the
+    terms, each of which is timed alone, unweighted. Losses follow each other as in a training, in memory that the
+    process keeps.
+
+    Examples:
+      gscnn bench losses
+      gscnn bench losses --sides [256,1024] --batch 4 --compile true
+
+    Args:
+        sides: height and width of the maps in pixels.
+        batch: number of images.
+        device: cpu, cuda, cuda:1, mps, or auto for the fastest there is.
+        precision: of the training whose logits these are.
+        threads: threads of torch, default as many as it takes by itself.
+        repeats: number of timed rounds.
+        compile: time compiled joint losses (torch.compile), too.
+        out: JSON file for machine, settings and all numbers.
+        compare: JSON file of an earlier measurement, shown beside the new one.
+
+    Raises:
+        SettingError: a setting cannot be used.
+    """
+    from gscnn_lightning.bench.losses import measure_losses
+
+    measure_losses(sides, batch, device, precision, threads, repeats, compile, out, compare)
+
+
+def inference(
+    size: tuple[int, int] = (512, 1024),
+    formats: Literal["config", "contiguous", "channels_last", "both"] = "config",
+    device: str = "auto",
+    precision: Literal["config", "32-true", "bf16-mixed", "16-mixed"] = "config",
+    threads: int | None = None,
+    repeats: int = 7,
+    out: Path | None = None,
+    compare: Path | None = None,
+    others: Sequence[str] = (),
+) -> None:
+    """Time the logits of one image beside those of the control and of a plain DeepLabV3+.
+
+    Networks are those that gscnn-fit would train with the same arguments, with random weights, in evaluation mode and
+    without gradient; the image is drawn. Where segmentation_models_pytorch can be imported, its DeepLabV3Plus on the
+    same encoder has a row, too.
+
+    Examples:
+      gscnn bench inference
+      gscnn bench inference --config cityscapes --size [1024,2048] --formats both --out inference.json
+
+    Args:
+        size: height and width of the image in pixels.
+        formats: memory formats of weights and image; both has a row for each.
+        device: cpu, cuda, cuda:1, mps, or auto for the fastest there is.
+        precision: config is that of the config, which is gscnn-fit's own for this machine unless it names one.
+        threads: threads of torch, default as many as it takes by itself.
+        repeats: number of timed rounds.
+        out: JSON file for machine, settings and all numbers.
+        compare: JSON file of an earlier measurement, shown beside the new one.
+        others: those of gscnn-fit, such as --config FILE (default camvid) and --model.backbone resnet50.
+
+    Raises:
+        SettingError: a setting cannot be used.
+    """
+    from gscnn_lightning.bench.inference import measure_inference
+
+    measure_inference(others, size, formats, device, precision, threads, repeats, out, compare)
+
+
+def loop(
+    batches: int = 20,
+    device: str = "auto",
+    precision: Literal["config", "32-true", "bf16-mixed", "16-mixed"] = "config",
+    threads: int | None = None,
+    repeats: int = 5,
+    out: Path | None = None,
+    compare: Path | None = None,
+    others: Sequence[str] = (),
+) -> None:
+    """Time the steps of gscnn-fit, with its callbacks and logger, beside a bare loop over the same batches.
+
+    Short trainings and bare loops take turns; timed is what lies between the start of the second batch and the end of
+    the last one of an epoch: loading, step, schedule, and with gscnn-fit all that Lightning does in between. Both start
+    from the same random weights, and their losses of the last batch are printed. The trainings are not kept.
+
+    Examples:
+      gscnn bench loop
+      gscnn bench loop --config camvid --batches 40 --out loop.json
+
+    Args:
+        batches: length of an epoch in batches, 3 or more.
+        device: cpu, cuda, cuda:1, mps, or auto for the fastest there is.
+        precision: config is that of the config, which is gscnn-fit's own for this machine unless it names one.
+        threads: threads of torch, default as many as it takes by itself.
+        repeats: epochs of either loop, after one of each to warm up.
+        out: JSON file for machine, settings and all numbers.
+        compare: JSON file of an earlier measurement, shown beside the new one.
+        others: those of gscnn-fit, such as --config FILE (default scenes) and --data.root PATH.
+
+    Raises:
+        SettingError: a setting cannot be used.
+    """
+    from gscnn_lightning.bench.loop import measure_loop
+
+    measure_loop(others, batches, device, precision, threads, repeats, out, compare)

@@ -25,6 +25,10 @@ COMMANDS: dict[tuple[str, ...], str] = {
     ("bench", "data"): "bench.data",
     ("bench", "metrics"): "bench.metrics",
     ("bench", "tracking"): "bench.tracking",
+    ("bench", "step"): "bench.step",
+    ("bench", "losses"): "bench.losses",
+    ("bench", "inference"): "bench.inference",
+    ("bench", "loop"): "bench.loop",
 }
 """Module and function below `gscnn_lightning.commands` of every command."""
 

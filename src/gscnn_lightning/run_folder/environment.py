@@ -31,7 +31,7 @@ def environment(gpus: Sequence[str] = ()) -> dict[str, Any]:
         "python": platform.python_version(),
         **{name.replace("-", "_"): _version(name) for name in _PACKAGES},
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "gpus": list(gpus),
         "command": [Path(sys.argv[0]).name, *(_without_home(argument) for argument in sys.argv[1:])],
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -72,7 +72,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
     """The model's name where the system tells it, else the architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
