@@ -39,45 +39,23 @@ class BoundaryASPP(nn.Module):
         self.branches.extend(conv_norm(in_channels, channels, 3, rate, norm, separable) for rate in rates)
         self.out_channels = channels * (1 + int(boundary) + len(self.branches))
 
-    def forward(self, features: Tensor, boundary_attention: Tensor | None = None) -> Tensor:
-        """Concatenated branches.
+    def forward(
+        self, features: Tensor, boundary_attention: Tensor | None = None, joined: bool = True
+    ) -> Tensor | list[Tensor]:
+        """All branches.
 
         Args:
             features: (B, C, h, w) last map of the regular stream.
             boundary_attention: (B, 1, h', w') in [0, 1], any size; resized to ``features``.
+            joined: False gives the branches one by one, for `JoiningConv2d`; that of image pooling is then
+                (B, ``channels``, 1, 1).
 
         Returns:
-            (B, ``out_channels``, h, w).
+            (B, ``out_channels``, h, w), or a list.
 
         Raises:
             ValueError: a boundary attention is missing where there is a branch for it, or the reverse.
         """
-        outputs = self._outputs(features, boundary_attention)
-        return torch.cat([output.expand(-1, -1, *features.shape[-2:]) for output in outputs], dim=1)
-
-    def projected(self, features: Tensor, boundary_attention: Tensor | None, projection: nn.Conv2d) -> Tensor:
-        """A 1x1 convolution of the concatenated branches, as the sum of 1x1 convolutions of the branches.
-
-        The concatenation is never made, and image pooling is projected at its one place instead of all.
-
-        Args:
-            features: as for `forward`.
-            boundary_attention: as for `forward`.
-            projection: 1x1 convolution of ``out_channels`` without bias.
-
-        Returns:
-            (B, C', h, w) with the channels of the projection.
-
-        Raises:
-            ValueError: as for `forward`.
-        """
-        outputs = self._outputs(features, boundary_attention)
-        weights = projection.weight.split(outputs[0].shape[1], dim=1)
-        pooled, *maps = [F.conv2d(output, weight) for output, weight in zip(outputs, weights, strict=True)]
-        return sum(maps, start=pooled)
-
-    def _outputs(self, features: Tensor, boundary_attention: Tensor | None) -> list[Tensor]:
-        """Branches in the order of their channels; that of image pooling is (B, C, 1, 1)."""
         if (boundary_attention is None) != (self.boundary is None):
             raise ValueError(
                 "BoundaryASPP was built with boundary="
@@ -88,4 +66,20 @@ class BoundaryASPP(nn.Module):
         outputs = [self.pool(features.mean(dim=(2, 3), keepdim=True))]
         if self.boundary is not None and boundary_attention is not None:
             outputs.append(self.boundary(resize_like(boundary_attention, features)))
-        return outputs + [branch(features) for branch in self.branches]
+        outputs.extend(branch(features) for branch in self.branches)
+        if not joined:
+            return outputs
+        return torch.cat([output.expand(-1, -1, *features.shape[-2:]) for output in outputs], dim=1)
+
+
+class JoiningConv2d(nn.Conv2d):
+    """A 1x1 convolution of maps as if they were concatenated, made as the sum of a convolution of each.
+
+    The concatenation is never made, and a map of one place is convolved there alone.
+    """
+
+    def forward(self, input: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
+        """(B, C_i, h, w) or (B, C_i, 1, 1) each, with as many channels in all as the layer has: (B, C', h, w)."""
+        weights = self.weight.split([x.shape[1] for x in input], dim=1)
+        first, *others = [F.conv2d(x, weight) for x, weight in zip(input, weights, strict=True)]
+        return sum(others, start=first if self.bias is None else first + self.bias.view(1, -1, 1, 1))

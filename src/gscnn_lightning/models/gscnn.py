@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gscnn_lightning.errors import SettingError
-from gscnn_lightning.models.aspp import BoundaryASPP
+from gscnn_lightning.models.aspp import BoundaryASPP, JoiningConv2d
 from gscnn_lightning.models.backbone import Backbone
 from gscnn_lightning.models.image_gradient import GradientKind, ImageGradient
 from gscnn_lightning.models.layers import Norm, conv_norm, resize_like, resize_strided
@@ -71,7 +71,7 @@ class GSCNN(nn.Module):
         widths, strides = self.backbone.channels, self.backbone.strides
         rates = (12, 24, 36) if strides[-1] <= 8 else (6, 12, 18)
         self.aspp = BoundaryASPP(widths[-1], channels, rates, shape_stream, norm, separable)
-        self.aspp_project = nn.Conv2d(self.aspp.out_channels, channels, 1, bias=False)
+        self.aspp_project = JoiningConv2d(self.aspp.out_channels, channels, 1, bias=False)
         self.skip_project = nn.Conv2d(widths[self.backbone.skip_index], skip_channels, 1, bias=False)
         self.decoder = nn.Sequential(
             conv_norm(skip_channels + channels, channels, 3, norm=norm, separable=separable),
@@ -113,7 +113,7 @@ class GSCNN(nn.Module):
         maps = self.backbone(image)
         boundary_logits, attention, gates = self._boundary(image, gradient, maps)
         # The 48-channel skip comes first, the upsampled ASPP after it: the order of the released weights.
-        fused = self.aspp.projected(maps[-1], attention, self.aspp_project)
+        fused = self.aspp_project(self.aspp(maps[-1], attention, joined=False))
         skip = self.skip_project(maps[self.backbone.skip_index])
         seg_logits = self.decoder(torch.cat([skip, resize_like(fused, skip)], dim=1))
         seg_logits = resize_strided(seg_logits, size, stride, align_corners=False)
