@@ -1,4 +1,5 @@
 import os
+import platform
 import subprocess
 import sys
 
@@ -24,12 +25,12 @@ def pages(environment):
     return result[0] == "True", int(result[1])
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of the GNU C library alone")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of the GNU C library alone")
+@pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="another allocator may be there instead")
 def test_pages_of_a_freed_array_serve_the_next():
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     kept, fresh = pages(plain)
     assert kept
-    assert fresh < 100
-    kept, fresh = pages({**plain, "MALLOC_MMAP_THRESHOLD_": "1048576"})
-    assert not kept
-    assert fresh > 500
+    kept_with_setting, fresh_with_setting = pages({**plain, "MALLOC_MMAP_THRESHOLD_": "1048576"})
+    assert not kept_with_setting
+    assert 4 * fresh < fresh_with_setting

@@ -12,8 +12,8 @@ _M_MMAP_MAX = -4
 def keep_memory() -> bool:
     """Let the C library keep the memory that is freed, instead of handing it back to the system.
 
-    Every map of a training step of half a megabyte and more is otherwise mapped anew, page by page, which takes longer
-    than computing it. The peak of the memory stays what it was; between steps the process keeps it. Where the
+    Every large map of a training step is otherwise mapped anew, page by page, which takes longer than
+    computing it. The process keeps its peak until it ends, and so does every process that it forks. Where the
     environment says how memory is allocated (``MALLOC_...`` or ``GLIBC_TUNABLES``) nothing is changed, nor on systems
     without the GNU C library. An allocator that is preloaded, such as jemalloc, is not affected.
 

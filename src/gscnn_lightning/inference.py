@@ -20,9 +20,6 @@ SMALLEST = 32
 # Rows that are turned into probabilities at once: large enough to be fast, small beside the whole map.
 _ROWS = 64
 
-# Windows at once where a single one does not keep the device busy.
-_WINDOW_BATCH = 4
-
 
 @torch.no_grad()
 def predict_logits(
@@ -34,7 +31,7 @@ def predict_logits(
     flip: bool = False,
     *,
     gates: bool = True,
-    window_batch: int | None = None,
+    window_batch: int = 1,
 ) -> Output:
     """Logits of whole images of any size, from one or many passes through a network.
 
@@ -64,8 +61,8 @@ def predict_logits(
         scales: factors of height and width, > 0.
         flip: predict the mirrored images too.
         gates: False for a :class:`GSCNNOutput` without gates, which then are neither kept nor resized nor averaged.
-        window_batch: windows that go through the network at once, with the memory that takes. By default one on CPUs,
-            where more are not faster, and four elsewhere. It changes no number beyond rounding.
+        window_batch: windows that go through the network at once, with the memory that takes; on CPUs more than one are
+            not faster. It changes no number beyond rounding.
 
     Returns:
         What the network returns, at the size of ``image``. Gates, if asked for, keep the network's own size after a
@@ -88,8 +85,6 @@ def predict_logits(
     if image.ndim != 4 or image.shape[1] != 3 or min(image.shape[-2:]) < 1:
         raise ValueError(f"image has shape {tuple(image.shape)}: give (B, 3, H, W) RGB")
     check_settings(window, overlap, scales)
-    if window_batch is None:
-        window_batch = 1 if image.device.type == "cpu" else _WINDOW_BATCH
     if window_batch < 1:
         raise SettingError(f"window_batch is {window_batch}: give the number of windows at once, 1 or more")
     passing = network if gates else _without_gates(network)

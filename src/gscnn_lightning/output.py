@@ -27,7 +27,7 @@ class GSCNNOutput(NamedTuple):
     @property
     def labels(self) -> "Tensor":
         """(B, H, W) int64, the class with the highest score."""
-        # The same as argmax, the first of equal scores included, and on CPUs faster.
+        # The same as argmax, and on CPUs faster.
         return self.seg_logits.max(dim=1).indices
 
     @property

@@ -157,8 +157,9 @@ class GSCNNTask(pl.LightningModule):
         Raises:
             SettingError: it cannot; the message says what is missing.
         """
-        if self.settings.compile:
-            check_compiler(self.device)
+        if self.settings.compile and stage == "fit":
+            # The task itself is moved there after this.
+            check_compiler(self.trainer.strategy.root_device)
 
     def forward(self, image: Tensor, stride: int = 1) -> GSCNNOutput:
         """Logits at every n-th pixel of images (B, 3, H, W), uint8 or float in [0, 1]."""
@@ -168,6 +169,9 @@ class GSCNNTask(pl.LightningModule):
         """Fold batch normalisation into convolutions: the same numbers in less time, for prediction only.
 
         See :func:`gscnn_lightning.models.folding.folded`. Such a task can be neither trained nor saved.
+
+        Raises:
+            ValueError: the task is in training mode.
         """
         self.network = folded(self.network)  # type: ignore[assignment]
         self.is_folded = True
@@ -178,11 +182,20 @@ class GSCNNTask(pl.LightningModule):
         return predict_logits(self, image, h.window, h.overlap, h.scales, h.flip_average, gates=gates)
 
     def training_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The joint loss of one batch as "loss", and the weighted terms that are in it."""
+        """The joint loss of one batch.
+
+        Args:
+            batch: "image" (B, 3, H, W) uint8, "mask" (B, H, W) integer and "boundary" (B, 1, H, W) in {0, 1}.
+
+        Returns:
+            "loss", and the weighted terms that are in it, scalars.
+        """
         stride = self.settings.loss_stride
         labels, boundaries = batch["mask"][:, ::stride, ::stride], batch["boundary"][..., ::stride, ::stride]
-        compute = _compiled_losses() if self.settings.compile else _joint_losses
-        return compute(self.network, self.loss, self._layout(batch["image"]), labels, boundaries, stride)
+        if not self.settings.compile:
+            return self.loss(self(batch["image"], stride), labels, boundaries)
+        image = self._layout(batch["image"])
+        return _compiled_losses()(self.network, self.loss, image, labels, boundaries, stride)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Joint loss of one batch; logs every term."""
@@ -295,8 +308,10 @@ def _joint_losses(
 
 @functools.cache
 def _compiled_losses() -> Callable[..., dict[str, Tensor]]:
-    """`_joint_losses` as one graph for each size of a batch, of which a training has one."""
-    return torch.compile(_joint_losses, fullgraph=True, dynamic=False)
+    """`_joint_losses` as one graph for batches of one size, as trainings have them; else sizes become variables."""
+    # A process may train many networks, one after the other, and each has a graph of its own.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    return torch.compile(_joint_losses, fullgraph=True)
 
 
 def check_compiler(device: torch.device) -> None:

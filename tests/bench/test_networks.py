@@ -1,6 +1,7 @@
 """The benchmarks of networks, losses and the training loop, through the command line, on tiny networks."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -35,7 +36,8 @@ def rows_of(content, index=0):
     return {row["name"]: row for row in content["tables"][index]["rows"]}
 
 
-def test_step_is_measured_written_and_compared(config, tmp_path, capsys):
+def test_step_is_measured_written_and_compared(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
     arguments = ["bench", "step", "--config", config, "--size", "[2,64,96]", *QUICK]
     main([*arguments, "--out", "made/step.json"])
     out = capsys.readouterr().out

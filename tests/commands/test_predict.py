@@ -1,5 +1,6 @@
 """`gscnn predict` as a user calls it."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -115,22 +116,22 @@ def test_second_call_makes_what_is_missing_and_nothing_else(checkpoint, pictures
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), DataError("disk full")])
 def test_what_is_cut_short_leaves_whole_files_and_can_be_completed(checkpoint, tmp_path, monkeypatch, failure, capsys):
     (tmp_path / "in").mkdir()
-    for index in range(20):
+    for index in range(60):
         cv2.imwrite(f"in/{index:02}.png", photo(index))
     run(checkpoint[0], "in", "--out", "whole")
-    write, done = PredictionFiles.write, []
+    write, done, number = PredictionFiles.write, [], itertools.count(1)
 
     def cut_short(self, prediction, missing_only=False):
         write(self, prediction, missing_only)
         done.append(prediction.name)
-        if len(done) == 4:
+        if next(number) == 4:
             raise failure
 
     with monkeypatch.context() as patched:
         patched.setattr(PredictionFiles, "write", cut_short)
         run(checkpoint[0], "in", "--out", "out", code=130 if isinstance(failure, KeyboardInterrupt) else 2)
     assert ("disk full" in capsys.readouterr().err) == isinstance(failure, DataError)
-    assert len(done) < 20
+    assert len(done) < 60
     assert not list((tmp_path / "out").glob(".*")), "no remains"
     for path in (tmp_path / "out").glob("*.png"):
         assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()

@@ -26,12 +26,12 @@ def made_case(shape, void=True, seed=0, dtype=torch.float64):
     return logits.requires_grad_(), labels, gumbel_noise(logits.detach())
 
 
-def both_ways(logits, labels, noise, tau=1.0, radius=4, hard=False):
+def both_ways(logits, labels, noise, tau=1.0, radius=4, hard=False, ignore_index=255):
     """Value and gradient by the operator and by plain operations."""
     results = []
     for function in (
-        lambda: dual_task_loss(logits, labels, 255, tau, radius, hard, noise),
-        lambda: plain_dual_task(logits.log_softmax(1), labels, noise, 255, tau, radius, hard),
+        lambda: dual_task_loss(logits, labels, ignore_index, tau, radius, hard, noise),
+        lambda: plain_dual_task(logits.log_softmax(1), labels, noise, ignore_index, tau, radius, hard),
     ):
         value = function()
         results.append((value.detach(), torch.autograd.grad(value, logits)[0]))
@@ -54,6 +54,58 @@ def test_operator_equals_plain_operations(shape, settings, void):
     (value, gradient), (expected, expected_gradient) = both_ways(*made_case(shape, void), **settings)
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("classes", "ignore_index"), [(5, 0), (5, 2), (5, -1), (5, -100), (5, 1000), (130, 255), (260, 255), (260, -1)]
+)
+def test_any_label_may_be_void(classes, ignore_index):
+    logits, labels, noise = made_case((2, classes, 12, 17))
+    labels[labels == 255] = ignore_index
+    labels[0, 5, 5:9] = 258 if classes == 5 else 3  # neither class nor void, or a class
+    (value, gradient), (expected, expected_gradient) = both_ways(logits, labels, noise, ignore_index=ignore_index)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-9, atol=1e-15)
+
+
+def test_extreme_noise_and_vanishing_probabilities():
+    """A class that noise forces, and one that is nowhere."""
+    logits, labels, noise = made_case((1, 3, 16, 18), dtype=torch.float32)
+    noise[:, 1] += 100
+    (value, gradient), (expected, expected_gradient) = both_ways(logits, labels, noise)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(gradient, expected_gradient)
+    slope = torch.linspace(0, 5e-4, 48)
+    logits = torch.stack([torch.zeros(48), torch.zeros(48), slope - 38]).view(1, 3, 1, 48).repeat(1, 1, 48, 1)
+    labels = (torch.arange(48) > 23).long().mul(2).expand(1, 48, 48)
+    (_, gradient), (_, expected_gradient) = both_ways(
+        logits.requires_grad_(), labels, torch.zeros_like(logits.detach())
+    )
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-12)
+
+
+def test_noise_has_the_gradient_of_the_logarithms():
+    logits, labels, noise = made_case((1, 3, 9, 8))
+    noise.requires_grad_()
+    (by_noise,) = torch.autograd.grad(dual_task_loss(logits, labels, noise=noise), noise)
+    plain = plain_dual_task(logits.log_softmax(1), labels, noise, 255, 1.0, 4, False)
+    torch.testing.assert_close(by_noise, torch.autograd.grad(plain, noise)[0], rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_and_any_memory_format(dtype):
+    logits, labels, noise = made_case((2, 5, 23, 31), dtype=torch.float32)
+    half = logits.detach().to(dtype)
+    expected = dual_task_loss(half.float(), labels, noise=noise)
+    assert dual_task_loss(half, labels, noise=noise) == expected
+    last = torch.channels_last
+    other = dual_task_loss(half.contiguous(memory_format=last), labels, noise=noise.contiguous(memory_format=last))
+    torch.testing.assert_close(other, expected)
+
+
+def test_maps_without_neighbours_are_refused():
+    with pytest.raises(ValueError, match="maps are 5x1 pixels"):
+        dual_task_loss(torch.zeros(1, 3, 5, 1), torch.zeros(1, 5, 1, dtype=torch.long))
 
 
 def test_hard_samples_equal_plain_operations():
@@ -91,7 +143,7 @@ def test_numbers_depend_neither_on_threads_nor_on_where_memory_lies():
             torch.set_num_threads(number)
             torch.manual_seed(5)
             kept.append(np.empty(17 * len(kept) + 5, np.uint8))  # shifts what is allocated next
-            value = dual_task_loss(logits.detach().clone().requires_grad_() if number == 0 else logits, labels)
+            value = dual_task_loss(logits, labels)
             (gradient,) = torch.autograd.grad(value, logits)
             found.add((value.item(), gradient.numpy().tobytes()))
     finally:

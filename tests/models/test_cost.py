@@ -25,7 +25,7 @@ def test_operations_of_one_part_by_hand():
     net = GSCNN(5, "resnet18", pretrained=False, shape_channels=8, channels=16, skip_channels=4)
     before = {k: v.clone() for k, v in net.state_dict().items()}
     costs = {c.part: c for c in network_cost(net.train(), (64, 96))}
-    # Skip 1x1 at stride 4; ASPP to 16 channels at stride 8, image pooling at one place; at stride 4 two 3x3 and the classes.
+    # Skip 1x1 at stride 4; ASPP to 16 channels at stride 8, pooling at one place; at stride 4 two 3x3 and the classes.
     places = 16 * 24
     products = places * (64 * 4 + 9 * (4 + 16) * 16 + 9 * 16 * 16 + 16 * 5) + places // 4 * (5 * 16 * 16) + 16 * 16
     assert costs["decoder"].gflops == pytest.approx(2e-9 * products)

@@ -276,3 +276,21 @@ def test_wrong_input_is_named(tiny):
 def test_missing_weight_file_is_named(tmp_path):
     with pytest.raises(WeightsError, match="does not exist"):
         GSCNN(3, "resnet18", backbone_weights=tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("shape_stream", [True, False])
+def test_separable_network_has_no_full_convolution_outside_backbone_and_shape_stream(shape_stream):
+    settings = {"pretrained": False, "channels": 32, "skip_channels": 8, "shape_channels": 16}
+    net = GSCNN(5, "resnet18", shape_stream=shape_stream, separable=True, **settings)
+    convs = {n: m for n, m in net.named_modules() if isinstance(m, torch.nn.Conv2d) and max(m.kernel_size) > 1}
+    mine = {n: m for n, m in convs.items() if not n.startswith(("backbone.", "shape_stream."))}
+    assert len(mine) == 5  # three dilated branches, before and after the upsampling
+    assert all(m.groups == m.in_channels == m.out_channels for m in mine.values())
+    image = torch.rand(2, 3, 65, 97)
+    output = net(image)
+    assert output.seg_logits.shape == (2, 5, 65, 97)
+    output.seg_logits.sum().backward()
+    assert all(m.weight.grad.abs().sum() > 0 for m in mine.values())
+    full = GSCNN(5, "resnet18", shape_stream=shape_stream, **settings)
+    parameters, full_parameters = (sum(p.numel() for p in n.aspp.parameters()) for n in (net, full))
+    assert parameters < full_parameters / 4

@@ -1,5 +1,7 @@
 """Layers against the numbers of the published program: forward, gradients and running statistics in both modes."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -164,3 +166,18 @@ def test_strided_resize_is_every_nth_pixel_of_the_whole(small, size, stride, ali
     whole = resize(x, size, align_corners)
     torch.testing.assert_close(resize_strided(x, size, stride, align_corners), whole[..., ::stride, ::stride])
     torch.testing.assert_close(resize_strided(x, size, 1, align_corners), whole)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval", "cumulative", "no statistics", "one place"])
+def test_batch_norm_of_parts_is_that_of_the_whole(mode):
+    whole = BatchNorm2d(5, momentum=None if mode == "cumulative" else 0.1, track_running_stats=mode != "no statistics")
+    torch.nn.init.uniform_(whole.weight)
+    torch.nn.init.uniform_(whole.bias)
+    parts = copy.deepcopy(whole)
+    for layer in (whole, parts):
+        layer.train(mode != "eval")
+    size = (1, 1) if mode == "one place" else (6, 7)
+    for _ in range(2):
+        x = torch.randn(1, 5, *size) * 3 + 1
+        torch.testing.assert_close(parts.of_concatenated([x[:, :3], x[:, 3:]]), whole(x))
+    torch.testing.assert_close(parts.state_dict(), whole.state_dict())

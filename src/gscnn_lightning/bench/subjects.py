@@ -134,7 +134,7 @@ def drawn_frames(
 class TrainingStep:
     """One whole step of a training, as Lightning's automatic optimization takes it, without Lightning.
 
-    Forward pass, losses, backward pass, clipping, optimizer; and the schedule, where one is given.
+    Forward pass, losses, backward pass, clipping and optimizer.
 
     Args:
         subject: config with precision and clipping.

@@ -107,7 +107,7 @@ def dual_task_loss(
     potentials are compared class by class, and G is a triangle filter, whose support is finite, so that p+ is too.
 
     Args:
-        logits: (B, K, H, W) float.
+        logits: (B, K, H, W) float, at least 2 pixels a side.
         labels: (B, H, W) integer, 0 to K - 1 or ``ignore_index``.
         ignore_index: label of void pixels; they contribute nothing, neither themselves nor through the smoothing.
         tau: temperature of the Gumbel softmax, above 0; by default 1, as in the paper, and 0.5 for "release".
@@ -141,20 +141,29 @@ def dual_task_of_log_probs(
     """:func:`dual_task_loss` of what a log-softmax of the logits gives, for whoever needs that besides.
 
     Args:
-        log_probs: (B, K, H, W) float32 or float64.
+        log_probs: (B, K, H, W) float32 or float64, at least 2 pixels a side.
         labels: (B, H, W) int64.
-        ignore_index: as there, and so are the others.
-        tau: "
-        radius: "
-        hard: "
-        noise: "
-        variant: "
+        ignore_index: this and the other arguments are those of :func:`dual_task_loss`.
+        tau: see there.
+        radius: see there.
+        hard: see there.
+        noise: see there.
+        variant: see there.
+
+    Returns:
+        Scalar, at least 0.
+
+    Raises:
+        ValueError: the maps are less than 2 pixels wide or high, so that nothing can be differentiated.
     """
+    if min(log_probs.shape[2:]) < 2:
+        raise ValueError(f"maps are {log_probs.shape[2]}x{log_probs.shape[3]} pixels: give at least 2x2")
     if variant == "release":
         return _released_dual_task(log_probs, labels, ignore_index, tau or 0.5, noise)
     tau = tau or 1.0
     if log_probs.device.type == "cpu":
-        wanted = log_probs.requires_grad and torch.is_grad_enabled()
+        differentiable = log_probs.requires_grad or (noise is not None and noise.requires_grad)
+        wanted = differentiable and torch.is_grad_enabled()
         seed = torch.randint(2**63 - 1, ())
         return dual_task_on_cpu(log_probs, noise, seed, labels, ignore_index, tau, radius, hard, NON_ZERO, wanted)[0]
     noise = gumbel_noise(log_probs) if noise is None else noise.to(log_probs.dtype)
@@ -162,11 +171,11 @@ def dual_task_of_log_probs(
 
 
 def plain_dual_task(
-    logits: Tensor, labels: Tensor, noise: Tensor, ignore_index: int, tau: float, radius: int, hard: bool
+    log_probs: Tensor, labels: Tensor, noise: Tensor, ignore_index: int, tau: float, radius: int, hard: bool
 ) -> Tensor:
-    """The paper's regularizer as a chain of differentiable operations, on any device."""
+    """The paper's regularizer as a chain of differentiable operations, on any device; see `dual_task_of_log_probs`."""
     valid = (labels != ignore_index).unsqueeze(1)
-    soft = ((logits + noise) / tau).softmax(dim=1)
+    soft = ((log_probs + noise) / tau).softmax(dim=1)
     if hard:
         soft = one_hot(soft.argmax(dim=1), soft) - soft.detach() + soft
     predicted = boundary_potential(soft, valid, radius)

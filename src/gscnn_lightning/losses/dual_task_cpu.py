@@ -59,8 +59,8 @@ def dual_task(
     setting = _Setting(_triangle(radius, log_probs), tau, hard, non_zero * _SCALE, with_gradient)
     logs = log_probs.detach().contiguous().numpy()
     given = None if noise is None else noise.detach().to(log_probs.dtype).contiguous().numpy()
-    # The fewer bytes the faster a class is found.
-    small = labels.to(torch.uint8 if log_probs.shape[1] <= 255 and 0 <= ignore_index <= 255 else torch.int32)
+    # The fewer bytes the faster a class is found, and any number that is no class must stay none.
+    small = labels.clamp(-1, log_probs.shape[1]).to(torch.int8 if log_probs.shape[1] < 127 else torch.int32)
     gradient = np.empty_like(logs) if with_gradient else np.empty(0, logs.dtype)
     total, count = 0.0, 0
     with _parallel() as each:
@@ -101,7 +101,9 @@ def _backward(ctx: Any, by_loss: Tensor | None, by_gradient: Tensor | None) -> t
     if by_gradient is not None:
         raise NotImplementedError("the dual task regularizer has no second derivative on processors")
     (gradient,) = ctx.saved_tensors
-    return (None if by_loss is None else by_loss * gradient, *(None,) * 9)
+    # Noise is added to the logarithms, so its gradient is theirs.
+    shared = None if by_loss is None else by_loss * gradient
+    return (shared, shared if ctx.needs_input_grad[1] else None, *(None,) * 8)
 
 
 dual_task.register_autograd(_backward, setup_context=_setup_context)
@@ -191,14 +193,10 @@ class _Draw:
 
 
 class _Given:
-    """The same for Gumbel noise that is given."""
+    """Gumbel noise that is given."""
 
     def __init__(self, noise: Map) -> None:
         self.noise = noise
-
-    def __call__(self, rows: slice, like: Map) -> Map:
-        """Numbers below 0 for all classes of some rows."""
-        return -np.exp(-self.noise[:, rows])
 
 
 def _gumbel_softmax(
@@ -215,13 +213,12 @@ def _gumbel_softmax(
     sample is p / E over its sum, and neither the second logarithm nor the sign of E is needed.
     """
     soft = out[:, rows]
-    exponential = noise(rows, soft)
-    if tau == 1:
+    if isinstance(noise, _Draw) and tau == 1:
         np.exp(log_probs[:, rows], out=soft)
-        soft /= exponential
+        soft /= noise(rows, soft)
     else:
-        np.negative(exponential, out=exponential)
-        np.subtract(log_probs[:, rows], np.log(exponential, out=exponential), out=soft)
+        gumbel = -np.log(-noise(rows, soft)) if isinstance(noise, _Draw) else noise.noise[:, rows]
+        np.add(log_probs[:, rows], gumbel, out=soft)
         soft /= tau
         soft -= soft.max(0)
         np.exp(soft, out=soft)
@@ -253,7 +250,8 @@ class _Image:
             smooth *= self.inverse_weight
         true, (top, left) = self._true_potential(label)
         height, width = smooth.shape
-        tiny = np.finfo(smooth.dtype).tiny
+        # Where the square of a difference underflows, so does its share of the gradient.
+        tiny = np.finfo(smooth.dtype).tiny ** 0.5
         across, down = np.empty_like(smooth), np.empty_like(smooth)
         total, count = 0.0, 0
         for rows in _bands(height, _PIECE // width):
@@ -289,7 +287,10 @@ class _Image:
 
     def _true_potential(self, label: int) -> tuple[Map, tuple[int, int]]:
         """Scaled potential of a class in the labels, in the rectangle where it is not zero, and the corner of that."""
-        mask = (self.labels == label).view(np.uint8)
+        mask = self.labels == label
+        if self.valid is not None:
+            mask &= self.valid
+        mask = mask.view(np.uint8)
         left, top, width, height = cv2.boundingRect(mask)
         if not width:
             return np.zeros((0, 0), self.setting.kernel.dtype), (0, 0)

@@ -73,13 +73,21 @@ class BoundaryASPP(nn.Module):
 
 
 class JoiningConv2d(nn.Conv2d):
-    """A 1x1 convolution of maps as if they were concatenated, made as the sum of a convolution of each.
+    """A 1x1 convolution without bias of maps as if they were concatenated: the sum of a convolution of each.
 
-    The concatenation is never made, and a map of one place is convolved there alone.
+    The concatenation is never made, and a map of one place is convolved there alone. In half precision every term of
+    the sum is rounded by itself.
+
+    Args:
+        in_channels: channels of all maps together.
+        out_channels: channels out.
     """
 
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=False)
+
     def forward(self, input: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
-        """(B, C_i, h, w) or (B, C_i, 1, 1) each, with as many channels in all as the layer has: (B, C', h, w)."""
+        """(B, C_i, h, w) or (B, C_i, 1, 1) each, the latter not all: (B, ``out_channels``, h, w)."""
         weights = self.weight.split([x.shape[1] for x in input], dim=1)
         first, *others = [F.conv2d(x, weight) for x, weight in zip(input, weights, strict=True)]
-        return sum(others, start=first if self.bias is None else first + self.bias.view(1, -1, 1, 1))
+        return sum(others, start=first)

@@ -35,8 +35,8 @@ class GSCNN(nn.Module):
             costs a second forward pass, instead of keeping them.
         freeze_norm: batch normalisation of the backbone keeps its running statistics, in training too, for batches too
             small to have statistics of their own.
-        separable: depthwise separable convolutions in ASPP and decoder, which suits small backbones; the paper has full
-            ones.
+        separable: depthwise separable convolutions in ASPP and decoder, and one of the decoder's two blocks before the
+            upsampling, which suits small backbones; the paper has full ones.
 
     Raises:
         BackboneError: the backbone is unknown or cannot serve.
@@ -71,13 +71,14 @@ class GSCNN(nn.Module):
         widths, strides = self.backbone.channels, self.backbone.strides
         rates = (12, 24, 36) if strides[-1] <= 8 else (6, 12, 18)
         self.aspp = BoundaryASPP(widths[-1], channels, rates, shape_stream, norm, separable)
-        self.aspp_project = JoiningConv2d(self.aspp.out_channels, channels, 1, bias=False)
+        self.aspp_project = JoiningConv2d(self.aspp.out_channels, channels)
         self.skip_project = nn.Conv2d(widths[self.backbone.skip_index], skip_channels, 1, bias=False)
-        self.decoder = nn.Sequential(
-            conv_norm(skip_channels + channels, channels, 3, norm=norm, separable=separable),
-            conv_norm(channels, channels, 3, norm=norm, separable=separable),
-            nn.Conv2d(channels, num_classes, 1, bias=False),
-        )
+        joined = conv_norm(skip_channels + channels, channels, 3, norm=norm, separable=separable)
+        block = conv_norm(channels, channels, 3, norm=norm, separable=separable)
+        classes = nn.Conv2d(channels, num_classes, 1, bias=False)
+        # Where cost matters the second block works before the upsampling, at a sixteenth of the places.
+        self.aspp_block = block if separable else None
+        self.decoder = nn.Sequential(joined, classes) if separable else nn.Sequential(joined, block, classes)
         self.shape_stream: ShapeStream | None = None
         if shape_stream:
             gating = [widths[i] for i in self.backbone.gate_indices]
@@ -114,6 +115,8 @@ class GSCNN(nn.Module):
         boundary_logits, attention, gates = self._boundary(image, gradient, maps)
         # The 48-channel skip comes first, the upsampled ASPP after it: the order of the released weights.
         fused = self.aspp_project(self.aspp(maps[-1], attention, joined=False))
+        if self.aspp_block is not None:
+            fused = self.aspp_block(fused)
         skip = self.skip_project(maps[self.backbone.skip_index])
         seg_logits = self.decoder(torch.cat([skip, resize_like(fused, skip)], dim=1))
         seg_logits = resize_strided(seg_logits, size, stride, align_corners=False)

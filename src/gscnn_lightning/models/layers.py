@@ -28,17 +28,26 @@ class BatchNorm2d(nn.BatchNorm2d):
     def of_concatenated(self, inputs: Sequence[Tensor]) -> Tensor:
         """The same as of ``torch.cat(inputs, dim=1)``, which then need not be kept for the gradient.
 
-        Channels are normalised one by one, so it may be done before they are joined.
+        Channels are normalised one by one, so it may be done before they are joined. Hooks of the layer do not see it.
+
+        Args:
+            inputs: (B, C_i, h, w) each, with as many channels in all as the layer has.
+
+        Returns:
+            (B, C, h, w).
         """
+        if self.momentum is None or not (self.affine and self.track_running_stats):
+            return self(torch.cat(list(inputs), dim=1))
         several = inputs[0].shape[0] * inputs[0].shape[2] * inputs[0].shape[3] > 1
         training = self.training and several
         if training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
         widths = [x.shape[1] for x in inputs]
-        assert self.running_mean is not None and self.running_var is not None  # noqa: PT018
+        assert self.running_mean is not None
+        assert self.running_var is not None
         slices = (t.split(widths) for t in (self.running_mean, self.running_var, self.weight, self.bias))
         parts = [
-            F.batch_norm(x, mean, var, weight, bias, training, self.momentum or 0.0, self.eps)
+            F.batch_norm(x, mean, var, weight, bias, training, self.momentum, self.eps)
             for x, mean, var, weight, bias in zip(inputs, *slices, strict=True)
         ]
         return torch.cat(parts, dim=1)

@@ -30,6 +30,9 @@ from gscnn_lightning.terminal import progress, say
 _LARGE = 2048 * 2048
 _LARGE_WINDOW = (1024, 1024)
 
+# Windows at once where a single one does not keep the device busy.
+_WINDOW_BATCH = 4
+
 # Threads beside those that use the network, at most.
 _READING_AND_WRITING = 6
 
@@ -168,6 +171,7 @@ class Predictor:
                 settings.scales,
                 settings.flip_average,
                 gates=gates,
+                window_batch=1 if self.task.device.type == "cpu" else _WINDOW_BATCH,
             )
             prediction = predictions(output, {"name": [name], "image": image}, with_gates=gates)[0]
         # The picture as it was read is in one piece, which drawing is faster with.
