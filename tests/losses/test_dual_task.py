@@ -119,9 +119,10 @@ def test_hard_samples_equal_plain_operations():
     torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-15)
 
 
-@pytest.mark.parametrize("piece", [1, 40, 150])
-def test_pieces_meet_without_a_seam(piece, monkeypatch):
+@pytest.mark.parametrize(("piece", "group"), [(1, 1), (40, 1), (150, 1), (40, 1500), (150, 10**6)])
+def test_pieces_and_groups_meet_without_a_seam(piece, group, monkeypatch):
     monkeypatch.setattr(dual_task_cpu, "_PIECE", piece)
+    monkeypatch.setattr(dual_task_cpu, "_GROUP", group)
     (value, gradient), (expected, expected_gradient) = both_ways(*made_case((2, 5, 23, 31)))
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-9, atol=1e-15)

@@ -24,6 +24,10 @@ Map = npt.NDArray[np.floating]
 _SCALE = 2 * 2**0.5
 # Pixels whose intermediate values are computed at once: half a dozen of such pieces fit the second-level cache.
 _PIECE = 1 << 16
+# Small maps are taken several at once, up to so many pixels: calls take longer than what they compute otherwise.
+_GROUP = 1 << 18
+# At least so many groups, for as many threads: sums must not depend on the number of these.
+_SHARES = 4
 
 
 @torch.library.custom_op("gscnn_lightning::dual_task", mutates_args=(), device_types="cpu")
@@ -157,8 +161,9 @@ def _one_image(
     else:
         sample = soft
     image = _Image(labels, None if valid.all() else valid, setting)
-    maps = [None] * num_classes if gradient is None else gradient
-    sums = list(each(image.compare, range(num_classes), sample, maps))
+    size = min(-(-num_classes // _SHARES), max(1, _GROUP // (height * width)))
+    groups = [slice(start, min(start + size, num_classes)) for start in range(0, num_classes, size)]
+    sums = list(each(partial(image.compare, sample, gradient), groups))
     if gradient is not None:
         list(each(partial(_softmax_backward, soft, gradient), bands))
     return sum(total for total, _ in sums), sum(count for _, count in sums)
@@ -239,75 +244,94 @@ class _Image:
         self.labels = labels
         self.valid = valid
         self.setting = setting
+        self.near_void = slice(0, 0)
         if valid is not None:
             self.mask = valid.astype(setting.kernel.dtype)
             self.inverse_weight = 1 / np.maximum(self._filter(self.mask), 1e-6)
+            # Void is often a strip, such as a bonnet at the bottom: rows out of its reach need none of this.
+            rows, reach = np.flatnonzero(~valid.all(axis=1)), len(setting.kernel) // 2
+            self.near_void = slice(max(0, rows[0] - reach), min(len(valid), rows[-1] + reach + 1))
 
-    def compare(self, label: int, sample: Map, gradient: Map | None) -> tuple[float, int]:
-        """Sum over p+ of the differences, and the size of p+; fills the gradient by the sampled probabilities."""
-        smooth = self._filter(sample)
-        if self.valid is not None:
-            smooth *= self.inverse_weight
-        true, (top, left) = self._true_potential(label)
-        height, width = smooth.shape
+    def compare(self, sample: Map, gradient: Map | None, classes: slice) -> tuple[float, int]:
+        """Sum over p+ of the differences of some classes, and the size of p+.
+
+        Args:
+            sample: (K, H, W) sampled probabilities.
+            gradient: (K, H, W), filled with the gradient by them; None if that is not wanted.
+            classes: which ones; all rows of a map are taken at once where there are several.
+        """
+        smooth = np.empty_like(sample[classes])
+        for source, target in zip(sample[classes], smooth, strict=True):
+            self._filter(source, target)
+        self._weigh(smooth)
+        true = [self._true_potential(label) for label in range(classes.start, classes.stop)]
+        number, height, width = smooth.shape
         # Where the square of a difference underflows, so does its share of the gradient.
         tiny = np.finfo(smooth.dtype).tiny ** 0.5
         across, down = np.empty_like(smooth), np.empty_like(smooth)
         total, count = 0.0, 0
-        for rows in _bands(height, _PIECE // width):
-            dx, dy = across[rows], down[rows]
+        for rows in _bands(height, height if number > 1 else _PIECE // width):
+            dx, dy = across[:, rows], down[:, rows]
             _differences(smooth, rows, dx, dy)
             potential = _norm(dx, dy)
             # Factors of 0 and 1 in place of booleans, which NumPy would convert.
-            positive = cv2.threshold(potential, self.setting.threshold, 1.0, cv2.THRESH_BINARY)[1]
-            # Outside a rectangle around the class its true potential is zero.
-            first, last = max(rows.start, top), max(rows.start, min(rows.stop, top + true.shape[0]))
-            here = (slice(first - rows.start, last - rows.start), slice(left, left + true.shape[1]))
-            there = true[first - top : last - top] if first < last else true[:0]
-            np.greater(np.maximum(potential[here], there), self.setting.threshold, out=positive[here])
-            if self.valid is not None:
-                positive *= self.mask[rows]
-            count += cv2.countNonZero(positive)
+            flat = cv2.threshold(potential.reshape(-1, width), self.setting.threshold, 1.0, cv2.THRESH_BINARY)[1]
+            positive = flat.reshape(potential.shape)
+            # Outside a rectangle around each class its true potential is zero.
+            places = [(index, *found) for index, one in enumerate(true) if (found := one.within(rows)) is not None]
+            for index, here, there in places:
+                highest = np.maximum(potential[index][here], there)
+                np.greater(highest, self.setting.threshold, out=positive[index][here])
+            first, last = max(rows.start, self.near_void.start), min(rows.stop, self.near_void.stop)
+            if first < last:
+                positive[:, first - rows.start : last - rows.start] *= self.mask[first:last]
+            count += cv2.countNonZero(flat)
             difference = potential * positive
-            inside = (potential[here] - there) * positive[here]
-            np.abs(inside, out=difference[here])
+            signed = [(potential[index][here] - there) * positive[index][here] for index, here, there in places]
+            for (index, here, _), inside in zip(places, signed, strict=True):
+                np.abs(inside, out=difference[index][here])
             total += float(difference.sum())
             if gradient is not None:
-                np.sign(inside, out=positive[here])
+                for (index, here, _), inside in zip(places, signed, strict=True):
+                    np.sign(inside, out=positive[index][here])
                 positive /= np.maximum(potential, tiny, out=potential)
                 dx *= positive
                 dy *= positive
         if gradient is not None:
-            # The map of the forward pass is free by now.
+            # The maps of the forward pass are free by now.
             back = _differences_backward(across, down, smooth)
-            if self.valid is not None:
-                back *= self.inverse_weight
-            self._filter(back, gradient)
+            self._weigh(back)
+            for source, target in zip(back, gradient[classes], strict=True):
+                self._filter(source, target)
         return total, count
 
-    def _true_potential(self, label: int) -> tuple[Map, tuple[int, int]]:
-        """Scaled potential of a class in the labels, in the rectangle where it is not zero, and the corner of that."""
+    def _true_potential(self, label: int) -> "_Rectangle":
+        """Scaled potential of a class in the labels, where it is not zero."""
         mask = self.labels == label
         if self.valid is not None:
             mask &= self.valid
-        mask = mask.view(np.uint8)
-        left, top, width, height = cv2.boundingRect(mask)
+        left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
         if not width:
-            return np.zeros((0, 0), self.setting.kernel.dtype), (0, 0)
+            return _Rectangle(np.zeros((0, 0), self.setting.kernel.dtype), 0, 0)
         # Far enough that the filter meets nothing but zeros where the rectangle is mirrored in place of the frame.
         reach = len(self.setting.kernel) + 1
         top, bottom = max(0, top - reach), min(mask.shape[0], top + height + reach)
         left, right = max(0, left - reach), min(mask.shape[1], left + width + reach)
         here = (slice(top, bottom), slice(left, right))
-        smooth = self._filter(mask[here].astype(self.setting.kernel.dtype))
+        smooth = self._filter(mask[here].astype(self.setting.kernel.dtype))[None]
         if self.valid is not None:
             smooth *= self.inverse_weight[here]
         potential = np.empty_like(smooth)
-        for rows in _bands(smooth.shape[0], _PIECE // smooth.shape[1]):
-            dx, dy = np.empty_like(smooth[rows]), np.empty_like(smooth[rows])
+        for rows in _bands(smooth.shape[1], _PIECE // smooth.shape[2]):
+            dx, dy = np.empty_like(smooth[:, rows]), np.empty_like(smooth[:, rows])
             _differences(smooth, rows, dx, dy)
-            _norm(dx, dy, out=potential[rows])
-        return potential, (top, left)
+            _norm(dx, dy, out=potential[:, rows])
+        return _Rectangle(potential[0], top, left)
+
+    def _weigh(self, maps: Map) -> None:
+        """From sums over valid pixels to means, in place; the weights of the filter add up to 1 away from void."""
+        if self.valid is not None:
+            maps[:, self.near_void] *= self.inverse_weight[self.near_void]
 
     def _filter(self, x: npt.NDArray[Any], out: Map | None = None) -> Map:
         """Triangle filter, mirrored at the frame with the edge repeated."""
@@ -316,20 +340,42 @@ class _Image:
         return cv2.sepFilter2D(x, depth, kernel, kernel, out, borderType=cv2.BORDER_REFLECT)
 
 
+@dataclass(frozen=True)
+class _Rectangle:
+    """Part of a map outside of which it is zero, and the place of its corner."""
+
+    values: Map
+    top: int
+    left: int
+
+    def within(self, rows: slice) -> tuple[tuple[slice, slice], Map] | None:
+        """Where the rectangle lies in a band of rows, and its values there; None if it does not."""
+        height, width = self.values.shape
+        first, last = max(rows.start, self.top), min(rows.stop, self.top + height)
+        if first >= last:
+            return None
+        here = (slice(first - rows.start, last - rows.start), slice(self.left, self.left + width))
+        return here, self.values[first - self.top : last - self.top]
+
+
 def _differences(x: Map, rows: slice, dx: Map, dy: Map) -> None:
-    """Twice the central differences of some rows of a map, one-sided at the frame, along width and height."""
-    here, height = x[rows], x.shape[0]
+    """Twice the central differences of some rows of maps (n, H, W), one-sided at the frame, along width and height.
+
+    Either all rows, or those of a single map: only these are in one piece.
+    """
+    here, height = x[:, rows], x.shape[1]
     # As one long row, which is several times faster; what this gives at the sides is replaced.
     flat = here.reshape(-1)
     np.subtract(flat[2:], flat[:-2], out=dx.reshape(-1)[1:-1])
-    dx[:, 0] = 2 * (here[:, 1] - here[:, 0])
-    dx[:, -1] = 2 * (here[:, -1] - here[:, -2])
+    dx[..., 0] = 2 * (here[..., 1] - here[..., 0])
+    dx[..., -1] = 2 * (here[..., -1] - here[..., -2])
     first, last = max(rows.start, 1), min(rows.stop, height - 1)
-    np.subtract(x[first + 1 : last + 1], x[first - 1 : last - 1], out=dy[first - rows.start : last - rows.start])
+    inner = dy[:, first - rows.start : last - rows.start]
+    np.subtract(x[:, first + 1 : last + 1], x[:, first - 1 : last - 1], out=inner)
     if rows.start == 0:
-        dy[0] = 2 * (x[1] - x[0])
+        dy[:, 0] = 2 * (x[:, 1] - x[:, 0])
     if rows.stop == height:
-        dy[-1] = 2 * (x[-1] - x[-2])
+        dy[:, -1] = 2 * (x[:, -1] - x[:, -2])
 
 
 def _norm(dx: Map, dy: Map, out: Map | None = None) -> Map:
@@ -341,19 +387,20 @@ def _norm(dx: Map, dy: Map, out: Map | None = None) -> Map:
 
 def _differences_backward(across: Map, down: Map, out: Map) -> Map:
     """Adjoint of `_differences`: what a change of every pixel adds to the weighted sums of its differences."""
-    across[:, [0, -1]] *= 2
-    down[[0, -1]] *= 2
-    height, width = out.shape
-    for rows in _bands(height, _PIECE // width):
-        here, part = across[rows], out[rows]
+    for end in (0, -1):
+        across[..., end] *= 2
+        down[:, end] *= 2
+    number, height, width = out.shape
+    for rows in _bands(height, height if number > 1 else _PIECE // width):
+        here, part = across[:, rows], out[:, rows]
         flat = here.reshape(-1)
         np.subtract(flat[:-2], flat[2:], out=part.reshape(-1)[1:-1])
-        part[:, 0] = -here[:, 0] - here[:, 1]
-        part[:, -1] = here[:, -2] + here[:, -1]
+        part[..., 0] = -here[..., 0] - here[..., 1]
+        part[..., -1] = here[..., -2] + here[..., -1]
         first, last = max(rows.start, 1), min(rows.stop, height - 1)
-        inner = part[first - rows.start : last - rows.start]
-        inner += down[first - 1 : last - 1]
-        inner -= down[first + 1 : last + 1]
-    out[0] -= down[0] + down[1]
-    out[-1] += down[-2] + down[-1]
+        inner = part[:, first - rows.start : last - rows.start]
+        inner += down[:, first - 1 : last - 1]
+        inner -= down[:, first + 1 : last + 1]
+    out[:, 0] -= down[:, 0] + down[:, 1]
+    out[:, -1] += down[:, -2] + down[:, -1]
     return out
