@@ -269,3 +269,13 @@ def test_compilation_is_no_part_of_a_checkpoint():
     checkpoint = {"hyper_parameters": dict(task.hparams)}
     task.on_save_checkpoint(checkpoint)
     assert "compile" not in checkpoint["hyper_parameters"]
+
+
+@pytest.mark.parametrize(("setting", "expected"), [(None, False), (True, True), (False, False)])
+def test_memory_format_is_chosen_once_and_said(tmp_path, monkeypatch, caplog, setting, expected):
+    monkeypatch.setattr(gscnn_lightning.task, "trains_faster_channels_last", lambda network, device: False)
+    with caplog.at_level("INFO"):
+        task, _ = fit(tmp_path, epochs=1, task=GSCNNTask(num_classes=19, **TINY, channels_last=setting))
+    assert task.channels_last is expected
+    assert task.network.decoder[0][0].weight.is_contiguous(memory_format=torch.channels_last) is expected
+    assert caplog.text.count("kept contiguous") == (setting is None)

@@ -8,7 +8,13 @@ import torch
 from torch import nn
 
 from gscnn_lightning.models import BoundaryASPP, GatedConv2d, ShapeStream
-from gscnn_lightning.models.layers import BatchNorm2d, make_norm, resize, resize_strided
+from gscnn_lightning.models.layers import (
+    BatchNorm2d,
+    make_norm,
+    resize,
+    resize_strided,
+    trains_faster_channels_last,
+)
 from gscnn_lightning.models.shape_stream import ResidualBlock
 
 ASPP = {"features": "branches", "img_conv": "pool", "edge_conv": "boundary"}
@@ -181,3 +187,15 @@ def test_batch_norm_of_parts_is_that_of_the_whole(mode):
         x = torch.randn(1, 5, *size) * 3 + 1
         torch.testing.assert_close(parts.of_concatenated([x[:, :3], x[:, 3:]]), whole(x))
     torch.testing.assert_close(parts.state_dict(), whole.state_dict())
+
+
+def test_memory_format_is_that_of_the_measurements(monkeypatch):
+    wide, narrow = nn.Conv2d(512, 1024, 3), nn.Sequential(nn.Conv2d(512, 512, 3), nn.Conv2d(512, 2048, 1))
+    depthwise = nn.Conv2d(1152, 1152, 5, groups=1152)
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    for capability, expected in (("AVX2", False), ("AVX512", True)):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda capability=capability: capability)
+        assert trains_faster_channels_last(wide, cpu) == expected
+        assert trains_faster_channels_last(wide, cuda)
+        assert trains_faster_channels_last(narrow, cpu)
+        assert trains_faster_channels_last(depthwise, cpu)

@@ -215,7 +215,7 @@ class Peer(nn.Module):
             )
         except Exception as error:  # of timm or smp, of any kind
             raise SettingError(f"it does not take {h.backbone} ({_first_line(error)})") from error
-        self._layout = torch.channels_last if h.channels_last else torch.contiguous_format
+        self._layout = torch.channels_last if task.channels_last else torch.contiguous_format
         self._loss_stride, self._ignore_index = h.loss_stride, h.ignore_index
         backbone = task.network.backbone
         self.register_buffer("mean", backbone.mean.clone())
