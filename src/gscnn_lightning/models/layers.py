@@ -136,8 +136,9 @@ def resize_like(x: Tensor, other: Tensor) -> Tensor:
 def trains_faster_channels_last(network: nn.Module, device: torch.device) -> bool:
     """Whether a network is known to train faster in channels-last memory format.
 
-    Measured in float32, six families took 0.7 to 1.05 of the contiguous time. WideResNet-38, whose full 3x3 convolutions
-    have 1,024 channels and more, took 1.1 times as long on a processor with AVX2 alone, and 0.9 to 1.0 with AVX-512.
+    Measured in float32, six families took 0.7 to 1.05 of the contiguous time. WideResNet-38, whose full 3x3
+    convolutions have 1,024 channels and more, took 1.1 times as long on a processor with AVX2 alone, and 0.9 to 1.0
+    with AVX-512.
 
     Args:
         network: anything with convolutions.
