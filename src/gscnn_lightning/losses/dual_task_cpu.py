@@ -60,7 +60,7 @@ def dual_task(
     Returns:
         The loss, a scalar, and its gradient by ``log_probs``, or an empty tensor.
     """
-    setting = _Setting(_triangle(radius, log_probs), tau, hard, non_zero * _SCALE, with_gradient)
+    setting = _Setting(_triangle(radius, log_probs), tau, hard, non_zero * _SCALE)
     logs = log_probs.detach().contiguous().numpy()
     given = None if noise is None else noise.detach().to(log_probs.dtype).contiguous().numpy()
     # The fewer bytes the faster a class is found, and any number that is no class must stay none.
@@ -71,7 +71,7 @@ def dual_task(
         for index, truth in enumerate(small.numpy()):
             valid = (labels[index] != ignore_index).numpy()
             out = gradient[index] if with_gradient else None
-            draw = _Draw((int(seed), index)) if given is None else _Given(given[index])
+            draw = _Draw((int(seed), index)) if given is None else given[index]
             image_total, image_count = _one_image(logs[index], draw, truth, valid, setting, out, each)
             total, count = total + image_total, count + image_count
     scale = 1 / (_SCALE * max(count, 1))
@@ -132,7 +132,6 @@ class _Setting:
     tau: float
     hard: bool
     threshold: float
-    with_gradient: bool
 
 
 def _triangle(radius: int, like: Tensor) -> Map:
@@ -144,7 +143,7 @@ def _triangle(radius: int, like: Tensor) -> Map:
 
 def _one_image(
     log_probs: Map,
-    noise: "_Draw | _Given",
+    noise: "_Draw | Map",
     labels: npt.NDArray[np.integer],
     valid: npt.NDArray[np.bool_],
     setting: _Setting,
@@ -197,16 +196,9 @@ class _Draw:
         return np.log(uniform, out=uniform)
 
 
-class _Given:
-    """Gumbel noise that is given."""
-
-    def __init__(self, noise: Map) -> None:
-        self.noise = noise
-
-
 def _gumbel_softmax(
     log_probs: Map,
-    noise: _Draw | _Given,
+    noise: _Draw | Map,
     tau: float,
     valid: npt.NDArray[np.bool_],
     out: Map,
@@ -222,7 +214,7 @@ def _gumbel_softmax(
         np.exp(log_probs[:, rows], out=soft)
         soft /= noise(rows, soft)
     else:
-        gumbel = -np.log(-noise(rows, soft)) if isinstance(noise, _Draw) else noise.noise[:, rows]
+        gumbel = -np.log(-noise(rows, soft)) if isinstance(noise, _Draw) else noise[:, rows]
         np.add(log_probs[:, rows], gumbel, out=soft)
         soft /= tau
         soft -= soft.max(0)
