@@ -6,7 +6,7 @@ ARGS ?=
 CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
 .DEFAULT_GOAL := help
-.PHONY: help install fit test test-slow test-all notebooks lint format clean
+.PHONY: help install fit test test-slow test-gpu test-all notebooks lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,10 +28,13 @@ fit: $(VENV)/.run  ## train Gated-SCNN on drawn street scenes (about 6 minutes o
 	$(BIN)/gscnn-fit --config scenes $(ARGS)
 
 test: $(VENV)/.dev  ## the test suite without its slow part, a process per core
-	$(BIN)/python -m pytest -q -m "not slow" -n $(CORES) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -q -m "not slow and not gpu" -n $(CORES) --dist worksteal $(ARGS)
 
 test-slow: $(VENV)/.dev  ## the slow part alone: trainings on real frames, the built wheel, large pictures
 	$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+test-gpu: $(VENV)/.dev  ## what only an NVIDIA GPU can show
+	$(BIN)/python -m pytest -q -m gpu $(ARGS)
 
 test-all: test test-slow  ## the whole test suite
 
