@@ -178,7 +178,8 @@ def test_gscnn_fit_trains_validates_tests_and_goes_on(config, tmp_path, precisio
 
 @pytest.mark.parametrize("compile", ["false", "true"])
 def test_one_process_of_nccl(config, tmp_path, compile):
-    more = ("--trainer.strategy", "ddp", "--trainer.sync_batchnorm", "true", "--model.compile", compile)
+    sync = "[gscnn_lightning.sync_batchnorm.TimmSyncBatchNorm]"
+    more = ("--trainer.strategy", "ddp", "--trainer.plugins", sync, "--model.compile", compile)
     fit(["fit", *on_gpu(config, *more, "--trainer.precision", "bf16-mixed")])
     assert (tmp_path / "runs/tiny/version_0/scores_val.json").is_file()
     torch.distributed.destroy_process_group()

@@ -213,7 +213,9 @@ class GSCNNTask(pl.LightningModule):
         batch_size = len(batch["mask"])
         # Not in the progress bar, which would wait for the device after every batch.
         self.log("train/loss", total, batch_size=batch_size)
-        self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"], batch_size=batch_size)
+        # Filled on the device: a number would be copied there, which waits for all that is asked of it.
+        rate = torch.full((), self.trainer.optimizers[0].param_groups[-1]["lr"], device=total.device)
+        self.log("train/lr", rate, batch_size=batch_size)
         self.log_dict({f"train/loss_{name}": term for name, term in terms.items()}, batch_size=batch_size)
         return total
 

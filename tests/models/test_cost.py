@@ -4,6 +4,7 @@ import torch
 from gscnn_lightning.commands.main import main as tools
 from gscnn_lightning.models import GSCNN
 from gscnn_lightning.models.cost import cost_table, network_cost
+from gscnn_lightning.sync_batchnorm import TimmSyncBatchNorm
 
 
 def test_published_network_costs_what_the_reference_says():
@@ -59,3 +60,17 @@ def test_command_prints_a_table_of_80_columns(capsys):
         tools(["cost", "--size", "[16,64]", "--backbone", "resnet18"])
     assert stop.value.code == 2
     assert "16x64 pixels is too small" in capsys.readouterr().err
+
+
+def test_normalisation_over_several_devices_is_counted_and_stays_in_training(tmp_path):
+    net = GSCNN(5, "test_resnet", pretrained=False, shape_channels=8, channels=16, skip_channels=4, freeze_norm=True)
+    expected = network_cost(net.train(), (64, 96))
+    modes = {name: module.training for name, module in net.named_modules()}
+    assert len(set(modes.values())) == 2
+    net = TimmSyncBatchNorm().apply(net)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        assert network_cost(net, (64, 96)) == expected
+    finally:
+        torch.distributed.destroy_process_group()
+    assert {name: module.training for name, module in net.named_modules()} == modes

@@ -69,8 +69,15 @@ def network_cost(network: GSCNN, size: tuple[int, int]) -> list[PartCost]:
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     image, gradient = (torch.empty(1, channels, *size, device="meta") for channels in (3, 1))
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        functional_call(network, shapes, (image, gradient))
+    training = [module for module in network.modules() if module.training]
+    try:
+        # In training, normalisation over several devices wants maps on a GPU, and all processes at once.
+        network.eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            functional_call(network, shapes, (image, gradient))
+    finally:
+        for module in training:
+            module.training = True
     counts = {name: sum(by_operation.values()) for name, by_operation in counter.get_flop_counts().items()}
     root = type(network).__name__
     costs = []
