@@ -33,8 +33,8 @@ _LARGE_WINDOW = (1024, 1024)
 # Windows at once where a single one does not keep the device busy.
 _WINDOW_BATCH = 4
 
-# Threads beside those that use the network, at most.
-_READING_AND_WRITING = 6
+# Threads that read, predict and write, at most.
+_THREADS = 8
 
 
 def predicted_sample(task: Any, data: Any, sample: Mapping[str, Any]) -> Prediction:  # noqa: ANN401
@@ -124,8 +124,9 @@ class Predictor:
         turns = Turns(self.task.device, _LARGE)
         if number == 1:
             turns.at_once = 1
-        # Two for the network and one for each core to read and write; memory holds one picture for each.
-        threads = turns.at_once + min(turns.cores, _READING_AND_WRITING)
+        # A thread a core: more would push each other's maps out of the caches. Where an accelerator has the network,
+        # others still read and write meanwhile. Memory holds one picture for each.
+        threads = max(2, min(turns.cores, _THREADS))
         pool, pending = ThreadPoolExecutor(threads), deque[Future[str | None]]()
         try:
             for name, read in pictures:
