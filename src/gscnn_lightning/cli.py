@@ -4,10 +4,12 @@ import difflib
 import inspect
 import json
 import logging
+import math
 import re
 import sys
 import warnings
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, NoReturn
 
 import torch
@@ -17,13 +19,15 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.callbacks import ProgressBar as AnyProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.io import CheckpointIO
 from torch.optim import Optimizer
 
 from gscnn_lightning import callbacks  # with the data modules: also makes short names such as `Pictures` known
 from gscnn_lightning import data as data_modules
 from gscnn_lightning.allocator import keep_memory
 from gscnn_lightning.checkpoint import check_checkpoint
-from gscnn_lightning.errors import GSCNNError
+from gscnn_lightning.checkpoint_io import WholeCheckpoints
+from gscnn_lightning.errors import GSCNNError, SettingError
 from gscnn_lightning.optim import SGD
 from gscnn_lightning.parsing import HelpFormatter
 from gscnn_lightning.run_folder import BEST, LAST
@@ -151,6 +155,12 @@ class GSCNNCLI(LightningCLI):
                 "checkpoint.enable_version_counter": False,
             }
         )
+        parser.add_argument(
+            "--checkpoint_minutes",
+            type=float,
+            default=10.0,
+            help="minutes between two checkpoints within an epoch, written to last.ckpt of the run; 0 for none",
+        )
         parser.add_optimizer_args((Optimizer,))
         parser.set_defaults({"optimizer": SGD})
         parser.link_arguments("optimizer", "model.optimizer", compute_fn=_plain)
@@ -171,9 +181,12 @@ class GSCNNCLI(LightningCLI):
 
         Raises:
             WeightsError: the checkpoint cannot be read.
-            SettingError: a logger needs a package that is missing.
+            SettingError: a logger needs a package that is missing, or `checkpoint_minutes` is out of range.
         """
         config = self.config[self.config["subcommand"]]
+        minutes = config["checkpoint_minutes"]
+        if not 0 <= minutes < math.inf:
+            raise SettingError(f"checkpoint_minutes is {minutes}: give minutes between checkpoints, or 0 for none")
         check_checkpoint(config.get("ckpt_path"))
         logger = config["trainer"]["logger"]
         check_installed([part["class_path"] for part in _listed(logger) if isinstance(part, Namespace)])
@@ -191,7 +204,12 @@ class GSCNNCLI(LightningCLI):
             listed = [*listed, callbacks.ProgressBar()]
         trainer["callbacks"] = listed
         # Forced, so that a config which lists callbacks of its own does not lose the reports.
-        self.trainer_defaults["callbacks"] = _reports()
+        minutes = self._get(self.config, "checkpoint_minutes", 0) if self.subcommand == "fit" else 0
+        self.trainer_defaults["callbacks"] = _reports(minutes)
+        plugins = trainer["plugins"]
+        trainer["plugins"] = [] if plugins is None else _listed(plugins)
+        if not any(isinstance(plugin, CheckpointIO) for plugin in trainer["plugins"]):
+            trainer["plugins"] = [*trainer["plugins"], WholeCheckpoints()]
         return super().instantiate_trainer(**kwargs)
 
     def _loggers(self, made: Any) -> Any:  # noqa: ANN401
@@ -238,13 +256,16 @@ def _config_path(given: str) -> str:
     return given if is_written_out(given) else str(find_config(given))
 
 
-def _reports() -> list[Callback]:
+def _reports(checkpoint_minutes: float) -> list[Callback]:
     """What every run is reported and kept by."""
+    last: dict[str, Any] = {"filename": LAST, "enable_version_counter": False, "auto_insert_metric_name": False}
+    between = [callbacks.TimedCheckpoint(**last, train_time_interval=timedelta(minutes=checkpoint_minutes))]
     return [
-        # Writes last.ckpt after every epoch; the monitored callback's own ``save_last`` does so only with a new best.
-        ModelCheckpoint(
-            filename=LAST, enable_version_counter=False, auto_insert_metric_name=False, save_on_train_epoch_end=True
-        ),
+        # Write last.ckpt after every epoch, and between; the monitored callback's own ``save_last`` does so only with a
+        # new best.
+        ModelCheckpoint(**last, save_on_train_epoch_end=True),
+        *(between if checkpoint_minutes else []),
+        callbacks.RandomState(),
         callbacks.FinalValidation(),
         callbacks.NetworkSummary(),
         callbacks.LearningCurves(),

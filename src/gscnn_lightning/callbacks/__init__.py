@@ -6,8 +6,10 @@ from gscnn_lightning.callbacks.network_summary import NetworkSummary
 from gscnn_lightning.callbacks.pictures import Pictures
 from gscnn_lightning.callbacks.prediction_writer import PredictionWriter
 from gscnn_lightning.callbacks.progress import ProgressBar
+from gscnn_lightning.callbacks.random_state import RandomState
 from gscnn_lightning.callbacks.run_record import RunRecord
 from gscnn_lightning.callbacks.run_summary import RunSummary
+from gscnn_lightning.callbacks.timed_checkpoint import TimedCheckpoint
 
 __all__ = [
     "FinalValidation",
@@ -16,6 +18,8 @@ __all__ = [
     "Pictures",
     "PredictionWriter",
     "ProgressBar",
+    "RandomState",
     "RunRecord",
     "RunSummary",
+    "TimedCheckpoint",
 ]

@@ -41,9 +41,10 @@ class RunSummary(pl.Callback):
     def __init__(self) -> None:
         self._record = RunRecord()
         self._run: RunFolder | None = None
-        self._fit_start = self._epoch_start = self._validation_start = self._validation_seconds = 0.0
-        self._epochs_done = self._images = 0
+        self._epoch_start = self._validation_start = self._validation_seconds = 0.0
+        self._epoch = self._images = self._images_before = 0
         self._loss_sum: Tensor | float = 0.0
+        self._resumed: dict[str, float] | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Settle the folder while all processes are certainly there."""
@@ -54,15 +55,25 @@ class RunSummary(pl.Callback):
             raise SettingError("RunSummary prints what RunRecord keeps: put a RunRecord before it")
         self._record = records[0]
 
+    def state_dict(self) -> dict[str, float]:
+        """Sums of the epoch so far, so that a run that is resumed within it sums up all of it."""
+        return {"epoch": self._epoch, "images": self._images, "loss_sum": float(self._loss_sum)}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Take up ``state_dict``, unless the checkpoint is from before there were sums in it."""
+        self._resumed = state_dict if "images" in state_dict else None
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clocks."""
-        self._fit_start, self._epochs_done = time.monotonic(), 0
-        # A training that goes on within an epoch does not start it once more.
-        self._start_epoch()
+        """Start the clocks; a training that goes on within an epoch does not start it once more."""
+        self._start_epoch(trainer)
+        if self._resumed is not None and self._resumed["epoch"] == self._epoch:
+            self._images = self._images_before = int(self._resumed["images"])
+            self._loss_sum = self._resumed["loss_sum"]
+        self._resumed = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting images."""
-        self._start_epoch()
+        self._start_epoch(trainer)
 
     def on_train_batch_end(
         self,
@@ -95,7 +106,6 @@ class RunSummary(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the epoch's line; validation, if any, is over and epoch means of the losses are there."""
-        self._epochs_done += 1
         if trainer.is_global_zero:
             _show(trainer, Text(self._epoch_line(trainer), no_wrap=True), soft_wrap=True)
 
@@ -106,22 +116,23 @@ class RunSummary(pl.Callback):
             which = f"Best epoch by {monitor_name(trainer)}" if self._record.is_monitored else "Last validated epoch"
             self._sum_up(trainer, best, "val", f"{which}: {best.epoch} of {trainer.current_epoch}")
 
-    def _start_epoch(self) -> None:
-        self._epoch_start, self._images, self._validation_seconds = time.monotonic(), 0, 0.0
-        self._loss_sum = 0.0
+    def _start_epoch(self, trainer: pl.Trainer) -> None:
+        self._epoch = trainer.current_epoch
+        self._epoch_start, self._validation_seconds = time.monotonic(), 0.0
+        self._images, self._images_before, self._loss_sum = 0, 0, 0.0
 
     def _epoch_line(self, trainer: pl.Trainer) -> str:
         now = time.monotonic()
-        elapsed = now - self._fit_start
+        elapsed = self._record.training_seconds  # with what came before the training was resumed
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs
         counted = epochs is not None and epochs > 0
         parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}" if counted else f"epoch {epoch}"]
         # The mean over the epoch; of several processes the first one's.
         parts.append(f"loss {float(self._loss_sum) / max(self._images, 1):.3f}")
         parts += _mean_scores(self._record.latest.means) if self._record.latest is not None else []
-        speed = self._images / max(now - self._epoch_start - self._validation_seconds, 1e-9)
+        speed = (self._images - self._images_before) / max(now - self._epoch_start - self._validation_seconds, 1e-9)
         parts.append(f"{speed:.{1 if speed < 100 else 0}f} img/s")
-        remaining = elapsed / self._epochs_done * (epochs - epoch) if counted and epochs is not None else None
+        remaining = elapsed / epoch * (epochs - epoch) if counted and epochs is not None else None
         parts.append(clock(elapsed) + (f" of {clock(elapsed + remaining)}" if remaining is not None else ""))
         return "  ".join(parts)
 
@@ -173,7 +184,8 @@ def _files(trainer: pl.Trainer, run: RunFolder | None, stage: str) -> list[tuple
             own = "best checkpoint" if checkpoint is best and checkpoint.monitor else own
             paths = ((own, checkpoint.best_model_path), ("last checkpoint", checkpoint.last_model_path))
             found += [(label, Path(path)) for label, path in paths if path]
-    return [(label, _relative(path)) for label, path in found if path.exists()]
+    # Several callbacks write last.ckpt, each at its times.
+    return [(label, _relative(path)) for label, path in dict.fromkeys(found) if path.exists()]
 
 
 def _relative(path: Path) -> Path:

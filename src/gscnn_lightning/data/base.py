@@ -361,6 +361,8 @@ class SegmentationDataModule(pl.LightningDataModule):
             persistent_workers=workers > 0,
             # Every process already has its core; OpenCV would start as many threads again in each.
             worker_init_fn=_single_thread,
+            # Its own, or a validation would draw from the random numbers of the training.
+            generator=torch.Generator().manual_seed(self.seed),
         )
 
     def _workers(self) -> int:

@@ -1,0 +1,67 @@
+"""Checkpoint files that are complete or not there, whenever a training is killed."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from gscnn_lightning.errors import WeightsError
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints beside their place and then moves them there; the former file stands until the new one does.
+
+    Lightning writes into the system's temporary folder and moves the file from there, which is a copy where that is
+    another file system, and a kill in the middle of a copy leaves half a checkpoint in place of the former one.
+    Addresses such as ``s3://`` are left to Lightning.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ANN401
+        """Write a checkpoint.
+
+        Args:
+            checkpoint: what Lightning has collected.
+            path: file to write; its folder is made.
+            storage_options: none, as in Lightning.
+
+        Raises:
+            WeightsError: it cannot be written; the former file is as it was.
+        """
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        whole = Path(path)
+        part = whole.with_name(f".{whole.name}.{os.getpid()}.part")
+        try:
+            whole.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(whole)
+        except (OSError, RuntimeError) as error:  # torch's writer turns what the system says into a RuntimeError
+            remedy = "the one before is as it was" if whole.exists() else "there is none yet"
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise WeightsError(
+                f"checkpoint {whole} cannot be written ({reason}): {remedy}. Make room, or give the folder back, then "
+                "go on with the run's last.ckpt as --ckpt_path"
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)
+        _sync_folder(whole.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name of a file on the disk, too, where the system can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems do not
+    finally:
+        os.close(descriptor)
