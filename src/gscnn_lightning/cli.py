@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -273,6 +274,7 @@ def _reports(checkpoint_minutes: float) -> list[Callback]:
         callbacks.Pictures(),
         callbacks.RunSummary(),
         callbacks.PredictionWriter(),
+        callbacks.Interruption(),
     ]
 
 
@@ -324,9 +326,19 @@ def main(args: list[str] | None = None) -> None:
         sys.stderr.write(f"gscnn-fit: error: {message}\n")
         finish_wandb(2, message)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)  # before the training had begun
     except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            stop.code = 128 + signal.SIGINT  # Lightning's is 1
         if stop.code not in (None, 0):
-            finish_wandb(2, "the settings do not go together; the output of the run says which")
+            stopped = isinstance(stop.code, int) and stop.code > 128
+            reason = (
+                "stopped by a signal"
+                if stopped
+                else "the settings do not go together; the output of the run says which"
+            )
+            finish_wandb(2, reason)
         raise
 
 

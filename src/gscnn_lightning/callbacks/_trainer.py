@@ -23,6 +23,15 @@ def logged_step(trainer: pl.Trainer) -> int:
     return max(trainer.global_step - 1, 0)
 
 
+def between_steps(trainer: pl.Trainer) -> bool:
+    """Whether a training whose batch has just ended can be saved so that it goes on exactly from there.
+
+    Not after the last batch of an epoch, which Lightning then takes for completed, so that its validation would be
+    lost; nor while gradients are being accumulated, which are not in a checkpoint.
+    """
+    return not trainer.is_last_batch and not trainer.fit_loop.epoch_loop._should_accumulate()
+
+
 def best_checkpoint(trainer: pl.Trainer) -> ModelCheckpoint | None:
     """What chooses the best checkpoint, whatever other `ModelCheckpoint` there are; None if nothing does.
 

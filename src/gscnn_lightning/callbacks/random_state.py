@@ -48,16 +48,8 @@ class RandomState(pl.Callback):
                 f"{trainer.world_size}: it goes on with others"
             )
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set the generators before the loader of a new epoch is asked for anything."""
-        self._restore(trainer)
-
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, index: int) -> None:  # noqa: ANN401
-        """Set the generators where a training goes on within an epoch, which is not started once more."""
-        self._restore(trainer)
-
-    def _restore(self, trainer: pl.Trainer) -> None:
-        # Not earlier: what Lightning does before the first step, such as a sanity check, may draw numbers, too.
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set the generators; what Lightning does before, such as a sanity check, may have drawn numbers, too."""
         if self._to_restore is not None:
             set_random_state(self._to_restore, trainer.strategy.root_device)
             self._to_restore = None

@@ -5,12 +5,11 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from gscnn_lightning.callbacks._trainer import between_steps
+
 
 class TimedCheckpoint(ModelCheckpoint):
-    """A `ModelCheckpoint` by the clock that leaves the last batch of an epoch to the checkpoint of the epoch's end.
-
-    Lightning takes an epoch whose last batch is in a checkpoint for completed, and its validation would be lost.
-    """
+    """A `ModelCheckpoint` by the clock that waits until a training can go on exactly from what it saves."""
 
     def on_train_batch_end(
         self,
@@ -21,5 +20,5 @@ class TimedCheckpoint(ModelCheckpoint):
         batch_idx: int,
     ) -> None:
         """Write a checkpoint if it is time."""
-        if not trainer.is_last_batch:
+        if between_steps(trainer):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
@@ -359,8 +360,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             num_workers=workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
-            # Every process already has its core; OpenCV would start as many threads again in each.
-            worker_init_fn=_single_thread,
+            worker_init_fn=_begin_work,
             # Its own, or a validation would draw from the random numbers of the training.
             generator=torch.Generator().manual_seed(self.seed),
         )
@@ -374,5 +374,10 @@ class SegmentationDataModule(pl.LightningDataModule):
         return min(4, per_device) if per_device > 1 else 0
 
 
-def _single_thread(_: int) -> None:
+def _begin_work(_: int) -> None:
+    # Every process already has its core; OpenCV would start as many threads again in each.
     cv2.setNumThreads(0)
+    # Ctrl-C reaches all processes of a terminal, and the training then finishes its step with the batches that come;
+    # it ends its loading processes itself, by a signal that they must not have inherited a handler of.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
