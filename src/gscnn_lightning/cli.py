@@ -266,6 +266,7 @@ def _reports(checkpoint_minutes: float) -> list[Callback]:
         # new best.
         ModelCheckpoint(**last, save_on_train_epoch_end=True),
         *(between if checkpoint_minutes else []),
+        callbacks.FiniteLoss(),
         callbacks.RandomState(),
         callbacks.FinalValidation(),
         callbacks.NetworkSummary(),

@@ -19,3 +19,7 @@ class BackboneError(GSCNNError):
 
 class WeightsError(GSCNNError):
     """A weight file or checkpoint cannot be read or does not fit."""
+
+
+class TrainingError(GSCNNError):
+    """A training has gone astray, such as by a learning rate that is too high."""

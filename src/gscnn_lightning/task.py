@@ -117,6 +117,7 @@ class GSCNNTask(pl.LightningModule):
         self.configure_loss()
         self.configure_metrics()
         self.stage_scores: dict[str, Scores] = {}
+        self.step_losses: dict[str, Tensor] = {}
         self.is_folded = False
 
     def configure_network(self, **network: Any) -> None:  # noqa: ANN401
@@ -209,6 +210,7 @@ class GSCNNTask(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Joint loss of one batch; logs every term."""
         terms = self.training_losses(batch)
+        self.step_losses = {name: term.detach() for name, term in terms.items()}
         total = terms.pop("loss")
         batch_size = len(batch["mask"])
         # Not in the progress bar, which would wait for the device after every batch.

@@ -1,6 +1,7 @@
 """Lightning callbacks that report on a run and write its pictures."""
 
 from gscnn_lightning.callbacks.final_validation import FinalValidation
+from gscnn_lightning.callbacks.finite_loss import FiniteLoss
 from gscnn_lightning.callbacks.interruption import Interruption
 from gscnn_lightning.callbacks.learning_curves import LearningCurves
 from gscnn_lightning.callbacks.network_summary import NetworkSummary
@@ -14,6 +15,7 @@ from gscnn_lightning.callbacks.timed_checkpoint import TimedCheckpoint
 
 __all__ = [
     "FinalValidation",
+    "FiniteLoss",
     "Interruption",
     "LearningCurves",
     "NetworkSummary",
