@@ -1,0 +1,87 @@
+"""Real kills of the real command: whatever the moment, the run goes on from last.ckpt and ends the same."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tests.test_resumed_run import assert_same_end, rows_of
+from tests.tiny import write_config
+
+from gscnn_lightning.run_folder import RunFolder
+
+KILLS = 20
+OPTIONS = [
+    "--data.num_workers=2",
+    "--data.train_samples=24",
+    "--checkpoint_minutes=1e-9",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.val_check_interval=5",
+]
+
+
+def start(folder, *arguments):
+    command = [sys.executable, "-m", "gscnn_lightning", "fit", "--config", "tiny.yaml", *OPTIONS, *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (folder / "log.txt").open("a") as log:
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+
+def finish(folder, *arguments):
+    assert start(folder, *arguments).wait() == 0, (folder / "log.txt").read_text()[-2000:]
+
+
+def seconds_until(condition, limit=120):
+    begin = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begin < limit
+        time.sleep(0.01)
+    return time.monotonic() - begin
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Folder of a run that nobody disturbed, and the seconds from its first file to its end."""
+    folder = tmp_path_factory.mktemp("whole")
+    write_config(folder / "tiny.yaml", epochs=3)
+    process = start(folder)
+    seconds_until((folder / "runs/tiny/version_0/environment.json").exists)
+    length = seconds_until(lambda: process.poll() is not None)
+    assert process.returncode == 0, (folder / "log.txt").read_text()[-2000:]
+    return folder / "runs/tiny/version_0", length
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", range(KILLS))
+def test_killed_run_goes_on_to_the_same_end(kill, whole, tmp_path):
+    undisturbed, length = whole
+    write_config(tmp_path / "tiny.yaml", epochs=3)
+    process = start(tmp_path)
+    first = RunFolder(tmp_path / "runs/tiny/version_0")
+    seconds_until(first.environment.exists)
+    time.sleep(random.Random(kill).uniform(0, 0.95 * length))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    last = first.last_checkpoint
+    finish(tmp_path, *(["--ckpt_path", str(last)] if last.exists() else []))
+    resumed = tmp_path / "runs/tiny/version_1"
+    assert_same_end(resumed, undisturbed)
+    expected, found = rows_of(undisturbed), rows_of(resumed)
+    assert found == {place: value for place, value in expected.items() if place in found}
+
+
+@pytest.mark.slow
+def test_signal_from_outside_leaves_no_process_behind(whole, tmp_path):
+    write_config(tmp_path / "tiny.yaml", epochs=3)
+    process = start(tmp_path)
+    last = RunFolder(tmp_path / "runs/tiny/version_0").last_checkpoint
+    seconds_until(last.exists)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)  # the loading processes are gone, too
+    finish(tmp_path, "--ckpt_path", str(last))
+    assert_same_end(tmp_path / "runs/tiny/version_1", whole[0])
