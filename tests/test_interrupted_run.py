@@ -92,3 +92,15 @@ def test_accumulated_gradients_are_stepped_with_before_saving(config, tmp_path):
     assert end_of(last.parents[1])["global_step"] == 1
     main(["fit", "--config", config, *options, "--ckpt_path", str(last)])
     assert_same_end(tmp_path / "runs/tiny/version_2", tmp_path / "runs/tiny/version_0")
+
+
+def test_averaged_weights_and_those_of_the_training_stay_apart(config, tmp_path):
+    options = [*QUIET, "--config", "recipe/ema", "--trainer.callbacks.update_starting_at_step", "1"]
+    main(["fit", "--config", config, *options])
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", config, *options, *raised(signal.SIGTERM, "validation", 2)])
+    last = tmp_path / "runs/tiny/version_1/checkpoints/last.ckpt"
+    content = end_of(last.parents[1])
+    assert any(not value.equal(content["current_model_state"][name]) for name, value in content["state_dict"].items())
+    main(["fit", "--config", config, *options, "--ckpt_path", str(last)])
+    assert_same_end(tmp_path / "runs/tiny/version_2", tmp_path / "runs/tiny/version_0")

@@ -32,8 +32,9 @@ def end_of(run):
 def assert_same_end(one, other):
     a, b = end_of(one), end_of(other)
     assert a["global_step"] == b["global_step"]
-    for name, value in a["state_dict"].items():
-        assert torch.equal(value, b["state_dict"][name]), name
+    for part in {"state_dict", "current_model_state", "averaging_state"} & {*a}:
+        for name, value in a[part].items():
+            assert torch.equal(value, b[part][name]), (part, name)
     for key, state in a["optimizer_states"][0]["state"].items():
         for name, value in state.items():
             assert torch.equal(value, b["optimizer_states"][0]["state"][key][name]), (key, name)
@@ -57,8 +58,9 @@ def rows_of(run):
         ((), (1, 4, 6, 11)),
         (("--trainer.check_val_every_n_epoch", "3"), (7,)),
         (("--trainer.val_check_interval", "2"), (2, 5)),
+        (("--config", "recipe/ema", "--trainer.callbacks.update_starting_at_step", "2"), (1, 6)),
     ],
-    ids=["every epoch", "at the end", "within"],
+    ids=["every epoch", "at the end", "within", "averaged"],
 )
 def test_any_step_goes_on_to_the_same_end(options, steps, config, tmp_path, capsys):
     main(["fit", "--config", config, *QUIET, *options, *EVERY_STEP])

@@ -82,7 +82,9 @@ class FiniteLoss(pl.Callback):
         """Refuse to save weights that are not finite."""
         self._check_all()
         # A sum is finite only if all of its parts are, and adding them up is cheaper than asking each of them.
-        sums = [t.detach().float().sum() for t in checkpoint["state_dict"].values() if t.is_floating_point()]
+        # Where an average of the weights is saved, Lightning keeps those of the training under another name.
+        states = [checkpoint[name] for name in ("state_dict", "current_model_state") if name in checkpoint]
+        sums = [t.detach().float().sum() for state in states for t in state.values() if t.is_floating_point()]
         if sums and not bool(torch.isfinite(torch.stack([each.to(sums[0].device) for each in sums])).all()):
             raise TrainingError(
                 f"weights of the network are not finite after step {trainer.global_step} and are not saved; the "

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint, WeightAveraging
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
@@ -77,6 +77,8 @@ class Interruption(Checkpoint):
         """Stop within a validation."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._validating = not trainer.sanity_checking
+            if self._signal is not None and self._validating:
+                _train_again(trainer, pl_module)
             self._stop_if_asked(trainer, save=self._validating)
             self._validating = False
 
@@ -161,6 +163,13 @@ class Interruption(Checkpoint):
             config = "" if self._run is None else f" --config {self._run.config}"
             text = f"saved; to go on: gscnn-fit fit{config} --ckpt_path {path}"
         sys.stderr.write(f"stopped after step {trainer.global_step}: {text}\n")
+
+
+def _train_again(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    """Have the weights of the training in the network, and an average of them, which is validated, where it belongs."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, WeightAveraging) and callback._average_model is not None:
+            callback._swap_models(pl_module)
 
 
 def _last_checkpoint(trainer: pl.Trainer) -> Path | None:
