@@ -231,4 +231,6 @@ def test_benchmarks_measure_a_gpu(config, tmp_path, capsys):
     assert content["environment"]["gpus"]
     # A loss of few maps may fit what the gradients of the call before leave behind; the joint ones do not.
     assert all(row["memory"] > 0 for row in content["tables"][0]["rows"] if row["name"].startswith("joint"))
-    assert "peak extra MB" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "extra MB" in out
+    assert "a 3x3 convolution of 512 to 512 channels on 64x64 pixels" in out
