@@ -16,7 +16,7 @@ from gscnn_lightning.boundaries import label_boundaries
 from gscnn_lightning.classes import CITYSCAPES
 from gscnn_lightning.cli import main as fit
 from gscnn_lightning.commands.main import main
-from gscnn_lightning.losses import GSCNNLoss
+from gscnn_lightning.losses import GSCNNLoss, dual_task_loss, image_class_weights
 from gscnn_lightning.losses.dual_task import gumbel_noise
 from gscnn_lightning.metrics.evaluation import Evaluation
 from gscnn_lightning.models import canny, sobel
@@ -75,6 +75,25 @@ def test_losses_and_gradients_are_those_of_the_cpu(variant):
         torch.testing.assert_close(found["cuda"][name].cpu(), value, atol=2e-4, rtol=1e-4, msg=lambda m, n=name: n + m)
 
 
+@pytest.mark.parametrize("ignore_index", [255, 0, 3, -1])
+def test_class_weights_are_those_of_the_cpu(ignore_index):
+    labels = drawn_frames(3, 97, 131, 19)[1].long()
+    labels = labels.where(labels != 255, ignore_index)
+    labels[1] = ignore_index
+    found = image_class_weights(labels.cuda(), 19, ignore_index)
+    torch.testing.assert_close(found.cpu(), image_class_weights(labels, 19, ignore_index))
+
+
+def test_plain_regularizer_of_double_precision_is_the_operators():
+    given = made_maps(2, 65, torch.device("cpu"), "32-true")
+    logits = given.logits.detach().double().requires_grad_()
+    noise = gumbel_noise(logits.detach())
+    values = [dual_task_loss(logits.to(d), given.labels.to(d), noise=noise.to(d)).cpu() for d in ("cpu", "cuda")]
+    torch.testing.assert_close(values[1], values[0], rtol=1e-12, atol=0)
+    gradients = [torch.autograd.grad(value, logits)[0] for value in values]
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-9, atol=1e-15)
+
+
 def test_compiled_losses_are_one_graph_with_the_same_numbers():
     given = made_maps(2, 96, torch.device("cuda"), "32-true")
     noise = gumbel_noise(given.logits.detach())
@@ -123,9 +142,10 @@ def test_a_step_does_not_wait_for_the_device(config, precision, compile):
     task, step = task_step(subject, compile=compile)
     batch = subject.batch((2, 64, 64))
     before = [parameter.detach().clone() for parameter in task.parameters()]
-    losses = [step(batch) for _ in range(3)]  # the compiler and the first calls may wait
+    # The compiler and the first calls may wait. The scaler of 16-bit floats skips steps until it has found its scale.
+    losses = [step(batch) for _ in range(12 if precision == "16-mixed" else 3)]
     torch.cuda.synchronize()
-    # The scaler of 16-bit floats looks whether a gradient overflowed: torch's, and its only wait.
+    # The scaler looks whether a gradient overflowed: torch's, and its only wait.
     torch.cuda.set_sync_debug_mode("default" if precision == "16-mixed" else "error")
     try:
         with torch.no_grad():
@@ -210,5 +230,8 @@ def test_benchmarks_measure_a_gpu(config, tmp_path, capsys):
     content = json.loads((tmp_path / "losses.json").read_text())
     assert content["environment"]["device"] == "cuda:0" or content["environment"]["device"] == "cuda"
     assert content["environment"]["gpus"]
-    assert all(row["memory"] > 0 for row in content["tables"][0]["rows"])
-    assert "peak extra MB" in capsys.readouterr().out
+    # A loss of few maps may fit what the gradients of the call before leave behind; the joint ones do not.
+    assert all(row["memory"] > 0 for row in content["tables"][0]["rows"] if row["name"].startswith("joint"))
+    out = capsys.readouterr().out
+    assert "extra MB" in out
+    assert "a 3x3 convolution of 512 to 512 channels on 64x64 pixels" in out

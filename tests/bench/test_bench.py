@@ -64,6 +64,21 @@ def test_further_columns_and_no_column_for_memory_that_nobody_knows(capsys):
     assert "fast" not in old
 
 
+def test_names_are_wrapped_before_any_number_is(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    timings = {f"{name}, channels_last": Timing((1.23456,), 34_567_891_234) for name in ("two-stream", "control")}
+    extra = {"GFLOP/s": dict.fromkeys(timings, "9876.5"), "% of\npeak": dict.fromkeys(timings, "100")}
+    print_table("a title", timings, "control, channels_last", extra)
+    lines = capsys.readouterr().out.splitlines()
+    assert " two-stream, channels_last   1234.56    1.00   34567.9    9876.5    100 " in lines
+    extra |= {"old\nms": dict.fromkeys(timings, "2345.67"), "old\nratio": dict.fromkeys(timings, "1.90")}
+    print_table("a title", timings, "control, channels_last", extra)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    numbers = ["1234.56", "1.00", "34567.9", "9876.5", "100", "2345.67", "1.90"]
+    assert sum(line.split() == ["channels_last", *numbers] for line in lines) == 2
+
+
 def test_no_repeats():
     with pytest.raises(ValueError, match="repeats must be 1 or more, got 0"):
         time_side_by_side({}, repeats=0)

@@ -8,9 +8,9 @@ import torch
 from tests.tiny import write_config
 from torch import nn
 
-from gscnn_lightning.bench import subjects
+from gscnn_lightning.bench import Timing, record, subjects
 from gscnn_lightning.bench.counts import counted_flop, saved_bytes
-from gscnn_lightning.bench.machine import checked_precision, convolution_peak, torch_threads
+from gscnn_lightning.bench.machine import checked_precision, convolution_peak, peak_shape, torch_threads
 from gscnn_lightning.commands.main import main
 from gscnn_lightning.errors import SettingError
 
@@ -253,10 +253,33 @@ def test_saved_bytes_count_every_storage_once_and_no_parameter():
     assert saved_bytes(product_of, [])[0] == size + weight.nbytes
 
 
+@pytest.mark.parametrize(
+    ("rate", "unit", "shown", "peak"),
+    [(9.9994e12, "GFLOP/s", ("9999.4", "1.0"), "340.0 TFLOP/s"), (142.2092e12, "TFLOP/s", ("142.2", "0.0"), "340.0 T")],
+)
+def test_rates_of_large_machines_are_shown_in_tflops(rate, unit, shown, peak, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(record, "convolution_peak", lambda device, precision: 340e12)
+    found = record.BenchRecord("step", {}, torch.device("cpu"), "32-true", tmp_path / "step.json")
+    timings = {"fast": Timing((0.5,), None), "slow": Timing((2.0,), None)}
+    found.add("steps", timings, "slow", {"fast": int(rate / 2), "slow": int(2e9)})
+    found.save()
+    out = capsys.readouterr().out
+    assert unit in out
+    fast, slow = (next(line.split() for line in out.splitlines() if f" {name} " in line[:8]) for name in timings)
+    assert (fast[3], slow[3]) == shown
+    assert f"peak: {peak}" in out
+    assert "a 3x3 convolution of 256 to 256 channels on 64x64 pixels" in out
+    rows = rows_of(json.loads((tmp_path / "step.json").read_text()))
+    assert rows["fast"]["gflops"] == pytest.approx(rate / 1e9)
+    assert rows["slow"]["gflops"] == pytest.approx(1)
+
+
 def test_machine():
     with torch_threads(1) as count:
         assert count == torch.get_num_threads() == 1
     assert convolution_peak(torch.device("cpu"), "32-true", repeats=1) > 0
+    assert not torch.backends.cudnn.benchmark
+    assert [peak_shape(torch.device(name)) for name in ("cpu", "cuda:1")] == [(1, 256, 64), (32, 512, 64)]
     assert checked_precision("32", torch.device("cpu")) == "32-true"
     with pytest.raises(SettingError, match="precision is transformer-engine"):
         checked_precision("transformer-engine", torch.device("cpu"))

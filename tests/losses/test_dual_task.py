@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch.autograd import gradcheck
+from tests.losses import oracle
+from torch.autograd import gradcheck, gradgradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from gscnn_lightning.losses import dual_task_cpu, dual_task_loss
+from gscnn_lightning.losses import (
+    boundary_potential,
+    dual_task_cpu,
+    dual_task_loss,
+    spatial_gradient,
+    triangle_filter,
+)
 from gscnn_lightning.losses.dual_task import gumbel_noise, plain_dual_task
 
 
@@ -156,10 +164,13 @@ def test_numbers_depend_neither_on_threads_nor_on_where_memory_lies():
 def test_noise_is_that_of_a_gumbel_distribution(dtype):
     like = np.empty((3, 150, 200), dtype)
     negative = dual_task_cpu._Draw((1, 0))(slice(0, 150), like)
-    gumbel = -np.log(-negative.ravel().astype(np.float64))
-    assert stats.kstest(gumbel, "gumbel_r").pvalue > 0.01
-    assert gumbel.mean() == pytest.approx(np.euler_gamma, abs=4 * math.pi / math.sqrt(6 * gumbel.size))
-    assert np.isfinite(gumbel).all()
+    torch.manual_seed(2)
+    plain = gumbel_noise(torch.from_numpy(like))
+    assert plain.numpy().dtype == dtype
+    for gumbel in (-np.log(-negative.ravel().astype(np.float64)), plain.numpy().ravel()):
+        assert stats.kstest(gumbel, "gumbel_r").pvalue > 0.01
+        assert gumbel.mean() == pytest.approx(np.euler_gamma, abs=4 * math.pi / math.sqrt(6 * gumbel.size))
+        assert np.isfinite(gumbel).all()
     others = [dual_task_cpu._Draw(seed)(slice(0, 150), like) for seed in ((1, 1), (2, 0))]
     assert all(abs(np.corrcoef(negative.ravel(), other.ravel())[0, 1]) < 0.02 for other in others)
 
@@ -216,3 +227,70 @@ def test_compiles_as_one_graph(given):
     expected = dual_task_loss(logits, labels, noise=noise if given else None)
     torch.testing.assert_close(value, expected)
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, logits)[0])
+
+
+@pytest.mark.parametrize("radius", [0, 1, 4, 5])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 7), (3, 4), (9, 11)])
+def test_filter_is_mirrored_at_frames_of_any_size(height, width, radius):
+    x = torch.randn(2, 3, height, width, dtype=torch.float64)
+    expected = [[oracle.smooth(one, one == one, radius) for one in image] for image in x.numpy()]
+    np.testing.assert_allclose(triangle_filter(x, radius).numpy(), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_plain_steps_have_first_and_second_derivatives():
+    x = torch.randn(1, 2, 5, 3, dtype=torch.float64, requires_grad=True)
+    valid = torch.ones(1, 1, 5, 3, dtype=torch.bool)
+    valid[..., 1:, 0] = False
+    for step in (triangle_filter, spatial_gradient, boundary_potential, lambda x: boundary_potential(x, valid, 1)):
+        assert gradcheck(step, x)
+        assert gradgradcheck(step, x)
+
+
+def test_plain_operations_take_a_class_that_cannot_be_drawn():
+    logits, labels, noise = made_case((1, 3, 16, 18), dtype=torch.float32)
+    noise[0, 1, 4:9, 5] = -torch.inf
+    value = plain_dual_task(logits.log_softmax(1), labels, noise, 255, 1.0, 4, False)
+    noise[0, 1, 4:9, 5] = -200
+    torch.testing.assert_close(value, plain_dual_task(logits.log_softmax(1), labels, noise, 255, 1.0, 4, False))
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert gradient.isfinite().all()
+    assert gradient.any()
+
+
+def test_autocast_rounds_no_plain_operation():
+    logits, labels, noise = made_case((2, 5, 23, 31), dtype=torch.float32)
+    found = []
+    for enabled in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            value = plain_dual_task(logits.log_softmax(1), labels, noise, 255, 1.0, 4, False)
+        found += [value, *torch.autograd.grad(value, logits)]
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[3])
+
+
+def test_plain_operations_compile_as_one_graph():
+    logits, labels, noise = made_case((2, 5, 23, 31))
+    compiled = torch.compile(plain_dual_task, fullgraph=True, dynamic=False, backend="aot_eager")
+    found = []
+    for function in (plain_dual_task, compiled):
+        value = function(logits.log_softmax(1), labels, noise, 255, 1.0, 4, False)
+        found += [value, *torch.autograd.grad(value, logits)]
+    torch.testing.assert_close(found[2:], found[:2], rtol=1e-12, atol=1e-15)
+
+
+class Kernels(TorchDispatchMode):
+    """Counts operations that allocate or compute something; views do neither."""
+
+    number = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.number += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def test_plain_operations_are_few():
+    """Each is a kernel to start on a GPU, where the time of small maps is that of starting them."""
+    logits, labels, _ = made_case((1, 19, 23, 31), dtype=torch.float32)
+    with Kernels() as kernels:
+        plain_dual_task(logits.log_softmax(1), labels, gumbel_noise(logits), 255, 1.0, 4, False).backward()
+    assert kernels.number < 95

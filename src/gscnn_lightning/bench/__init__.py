@@ -109,15 +109,18 @@ def print_table(
         title: heading of the table.
         timings: what `time_side_by_side` returned.
         baseline: name of the function that the ratios refer to.
-        extra: further columns: by heading, the text of every function that has one.
+        extra: further columns: by heading, the text of every function that has one. A heading may have two lines.
     """
     extra = extra or {}
     table = new_table(title)
     table.caption, table.caption_justify = f"ratio to {baseline!r} in the same round, median", "left"
-    table.add_column("what")
+    # Names get the room that numbers leave in a terminal of 80 columns, and are wrapped before any number is.
+    table.add_column("what", vertical="bottom")
     memory_known = any(timing.memory is not None for timing in timings.values())
-    for heading in ("median ms", "ratio", *(["peak extra MB"] if memory_known else []), *extra):
-        table.add_column(heading, justify="right")
+    if memory_known:
+        table.caption += "; extra MB: what a call adds to the peak of memory"
+    for heading in ("median\nms", "ratio", *(["extra\nMB"] if memory_known else []), *extra):
+        table.add_column(heading, justify="right", vertical="bottom", no_wrap=True)
     for name, timing in timings.items():
         texts = [f"{timing.seconds * 1e3:.2f}", f"{timing.ratio(timings[baseline]):.2f}"]
         if memory_known:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from gscnn_lightning.bench import Timing, print_table
-from gscnn_lightning.bench.machine import Precision, convolution_peak, machine
+from gscnn_lightning.bench.machine import Precision, convolution_peak, machine, peak_shape
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.fit_settings import different_settings
 from gscnn_lightning.run_folder.score_files import write_json
@@ -74,19 +74,21 @@ class BenchRecord:
             # Before and after what it is compared with: the machine may have been slowed down while it was looked for.
             self._peak = max(self._peak, convolution_peak(self._device, self._precision))
         rows = [self._row(name, timing, timings[baseline], flop.get(name, 0)) for name, timing in timings.items()]
-        extra = {
-            "GFLOP/s": {row["name"]: f"{row['gflops']:.1f}" for row in rows if row["gflop"]},
-            "% of peak": {row["name"]: f"{100 * row['utilisation']:.0f}" for row in rows if row["gflop"]},
-        }
-        if not extra["GFLOP/s"]:
-            extra = {}  # nothing but element-wise operations
+        extra: dict[str, dict[str, str]] = {}
+        counted = {row["name"]: row for row in rows if row["gflop"]}
+        if counted:  # there is more than element-wise operations
+            unit, rates = _shown_rates([row["gflops"] for row in counted.values()])
+            extra[unit] = dict(zip(counted, rates, strict=True))
+            extra["% of\npeak"] = {name: f"{100 * row['utilisation']:.0f}" for name, row in counted.items()}
         if self._old is not None:
             old = _rows(self._old, title)
-            extra["old ms"] = {name: f"{row['seconds'] * 1e3:.2f}" for name, row in old.items()}
-            extra["old ratio"] = {name: f"{row['ratio']:.2f}" for name, row in old.items()}
+            extra["old\nms"] = {name: f"{row['seconds'] * 1e3:.2f}" for name, row in old.items()}
+            extra["old\nratio"] = {name: f"{row['ratio']:.2f}" for name, row in old.items()}
         print_table(title, timings, baseline, extra)
-        if any(flop.values()):
-            say(f"peak: {self._peak / 1e9:.1f} GFLOP/s, a 3x3 convolution of 256 to 256 channels on 64x64 pixels")
+        if counted:
+            unit, (peak,) = _shown_rates([self._peak / 1e9])
+            _, channels, side = peak_shape(self._device)
+            say(f"peak: {peak} {unit}, a 3x3 convolution of {channels} to {channels} channels on {side}x{side} pixels")
         self._content["tables"].append({"title": title, "baseline": baseline, "rows": rows})
 
     def remark(self, name: str, value: Any, text: str) -> None:  # noqa: ANN401
@@ -178,6 +180,12 @@ def read_record(path: Path, bench: str) -> dict[str, Any]:
 def _rows(content: Mapping[str, Any], title: str) -> dict[str, dict[str, Any]]:
     """The rows of a table by name; none if there is no such table."""
     return {row["name"]: row for table in content["tables"] if table["title"] == title for row in table["rows"]}
+
+
+def _shown_rates(gflops: Sequence[float]) -> tuple[str, list[str]]:
+    """Operations per second as a unit and numbers of it: TFLOP/s if there are 10,000 GFLOP/s or more."""
+    unit, size = ("TFLOP/s", 1e3) if max(gflops) >= 1e4 else ("GFLOP/s", 1)
+    return unit, [f"{rate / size:.1f}" for rate in gflops]
 
 
 def _said(different: Sequence[str]) -> str:

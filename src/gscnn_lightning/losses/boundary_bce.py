@@ -1,5 +1,6 @@
 """Class-balanced binary cross-entropy on the boundary map (Xie and Tu, HED, ICCV 2015, eq. 2)."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,7 +28,6 @@ def boundary_bce(
         ValueError: the shapes do not belong together.
 
     Example:
-        >>> import torch
         >>> logits = torch.tensor([0.0, 0.0, 0.0, 0.0]).reshape(1, 1, 2, 2)
         >>> round(boundary_bce(logits, torch.tensor([[[1, 0], [0, 0]]])).item(), 4)  # 2 * 3/16 * log 2
         0.2599
@@ -39,16 +39,15 @@ def boundary_bce(
             "expected (B, 1, H, W) both"
         )
     target = boundaries.view_as(logits)
-    valid = target <= 1
     if ignore is not None:
-        valid = valid & ~ignore.view_as(logits)
-    positive, negative = valid & (target == 1), valid & (target == 0)
-    n_positive, n_negative = positive.sum().to(logits.dtype), negative.sum().to(logits.dtype)
+        target = torch.where(ignore.view_as(logits), 2, target)
+    positive, negative = target == 1, target == 0
+    n_positive, n_negative = positive.sum(dtype=logits.dtype), negative.sum(dtype=logits.dtype)
     labelled = (n_positive + n_negative).clamp(min=1)
-    weight = positive * (n_negative / labelled) + negative * (n_positive / labelled)
+    weight = torch.where(positive, n_negative / labelled, negative * (n_positive / labelled))
     if variant == "release":
         logits = logits.sigmoid()
-    loss = (weight * F.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), reduction="none")).sum()
+    loss = F.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), weight, reduction="sum")
     return loss / (logits.numel() if variant == "release" else labelled)
 
 

@@ -1,7 +1,18 @@
-"""Dual task regularizer (Takikawa et al., Gated-SCNN, ICCV 2019, section 3.4, eqs. 5 to 7)."""
+"""Dual task regularizer (Takikawa et al., Gated-SCNN, ICCV 2019, section 3.4, eqs. 5 to 7).
+
+On processors it is the operator of `dual_task_cpu`. Elsewhere it is a chain of torch operations, of which there have to
+be few: on a GPU the time of small maps is that of starting kernels, and the time of large maps that of reading and
+writing them once per kernel. So the steps that autograd would take apart have gradients of their own here, and nothing
+asks the device for a number, which would wait for it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.losses.checks import Variant, check_labels, full_precision
@@ -11,10 +22,17 @@ from gscnn_lightning.losses.image_weighted_ce import image_weighted_cross_entrop
 NON_ZERO = 1e-3
 """A potential above this counts as a boundary; a smoothed step is at least 0.014 within the filter's reach."""
 
+# Differences are not halved, nor their norm divided by the square root of 2, map by map: the one map of weights that
+# smoothed maps are divided by has this factor instead.
+_SCALE = 2 * 2**0.5
+
 
 def gumbel_noise(like: Tensor) -> Tensor:
-    """Standard Gumbel noise of the shape, device and precision of a tensor."""
-    return -torch.rand_like(like).clamp(min=1e-10).log().neg().log()
+    """Standard Gumbel noise of the shape, device and precision of a tensor: minus the logarithm of exponential numbers.
+
+    Compiled, one number in millions is minus infinity, with which a class has the probability 0.
+    """
+    return torch.empty_like(like).exponential_().log_().neg_()
 
 
 def one_hot(labels: Tensor, like: Tensor) -> Tensor:
@@ -33,19 +51,32 @@ def triangle_filter(x: Tensor, radius: int = 4) -> Tensor:
     Returns:
         (B, C, H, W).
     """
-    return _triangle_along(_triangle_along(x, radius, 3), radius, 2)
+    return _Smoothed.apply(x, *_mirrored_axes(x, radius), radius)
 
 
-def _triangle_along(x: Tensor, radius: int, dim: int) -> Tensor:
-    """The filter along one axis: a weighted sum of shifted copies, which no autocast rounds."""
-    n = x.shape[dim]
-    i = torch.arange(-radius, n + radius, device=x.device) % (2 * n)
-    padded = x.index_select(dim, torch.where(i < n, i, 2 * n - 1 - i))
-    total = padded.narrow(dim, radius, n) * (radius + 1)
-    for distance in range(1, radius + 1):
-        pair = padded.narrow(dim, radius - distance, n) + padded.narrow(dim, radius + distance, n)
-        total = total.add(pair, alpha=radius + 1 - distance)
-    return total / (radius + 1) ** 2
+def _mirrored_axes(x: Tensor, radius: int) -> list[Tensor]:
+    """Rows and columns of maps that go on beyond the frame by a radius, which may be larger than they are."""
+    axes = []
+    for size in x.shape[2:]:
+        i = torch.arange(-radius, size + radius, device=x.device) % (2 * size)
+        axes.append(torch.minimum(i, 2 * size - 1 - i))
+    return axes
+
+
+class _Smoothed(Function):
+    """The triangle filter; symmetric and mirrored at the frame, it is its own adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor, columns: Tensor, radius: int) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(rows, columns)
+        ctx.radius = radius
+        # The triangle is a box convolved with itself. Means are what no autocast rounds, and no tensor core.
+        once = F.avg_pool2d(x[..., rows.unsqueeze(1), columns], radius + 1, stride=1)
+        return F.avg_pool2d(once, radius + 1, stride=1)
+
+    @staticmethod
+    def backward(ctx: Any, by_smoothed: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        return _Smoothed.apply(by_smoothed, *ctx.saved_tensors, ctx.radius), None, None, None
 
 
 def spatial_gradient(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,15 +88,51 @@ def spatial_gradient(x: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         d/dx and d/dy, each (B, C, H, W).
     """
-    return _difference(x, 3), _difference(x, 2)
+    dx, dy = _Differences.apply(x)
+    return dx / 2, dy / 2
 
 
-def _difference(x: Tensor, dim: int) -> Tensor:
-    n = x.shape[dim]
-    first = x.narrow(dim, 1, 1) - x.narrow(dim, 0, 1)
-    last = x.narrow(dim, n - 1, 1) - x.narrow(dim, n - 2, 1)
-    inner = (x.narrow(dim, 2, n - 2) - x.narrow(dim, 0, n - 2)) / 2
-    return torch.cat([first, inner, last], dim)
+class _Differences(Function):
+    """Twice the central differences along width and height, one-sided at the frame."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+        height, width = x.shape[2:]
+        padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        dx = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]
+        dy = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
+        dx[..., :: width - 1].mul_(2)  # the first and the last column
+        dy[..., :: height - 1, :].mul_(2)
+        return dx, dy
+
+    @staticmethod
+    def backward(ctx: Any, by_dx: Tensor, by_dy: Tensor) -> Tensor:  # noqa: ANN401
+        height, width = by_dx.shape[2:]
+        across = F.pad(by_dx, (1, 1, 0, 0), mode="replicate")
+        down = F.pad(by_dy, (0, 0, 1, 1), mode="replicate")
+        # What is one-sided counts twice; the pixel of the frame is subtracted in it, as if from one beyond the frame.
+        across[..., 1 : -1 : width - 1].mul_(2)
+        across[..., :: width + 1].mul_(-2)
+        down[..., 1 : -1 : height - 1, :].mul_(2)
+        down[..., :: height + 1, :].mul_(-2)
+        return (across[..., :-2] - across[..., 2:]) + (down[..., :-2, :] - down[..., 2:, :])
+
+
+class _Length(Function):
+    """Length of the vectors (dx, dy); its gradient is taken as 0 where it has none."""
+
+    @staticmethod
+    def forward(ctx: Any, dx: Tensor, dy: Tensor) -> Tensor:  # noqa: ANN401
+        length = torch.hypot(dx, dy)
+        ctx.save_for_backward(dx, dy, length)
+        return length
+
+    @staticmethod
+    def backward(ctx: Any, by_length: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+        dx, dy, length = ctx.saved_tensors
+        # What is shorter than any potential that counts may not make the quotient overflow.
+        quotient = by_length / length.clamp(min=torch.finfo(length.dtype).tiny ** 0.5)
+        return quotient * dx, quotient * dy
 
 
 def boundary_potential(x: Tensor, valid: Tensor | None = None, radius: int = 4) -> Tensor:
@@ -79,16 +146,17 @@ def boundary_potential(x: Tensor, valid: Tensor | None = None, radius: int = 4) 
     Returns:
         (B, K, H, W), at least 0.
     """
+    return _potentials([x if valid is None else x.where(valid, 0)], valid, radius)[0]
+
+
+def _potentials(maps: Sequence[Tensor], valid: Tensor | None, radius: int) -> list[Tensor]:
+    """:func:`boundary_potential` of maps of one shape that are 0 where not valid; what they share is made once."""
+    axes = _mirrored_axes(maps[0], radius)
+    weight: Tensor | float = _SCALE
     if valid is not None:
-        mask = valid.to(x.dtype)
-        x = triangle_filter(x.where(valid, 0), radius) / triangle_filter(mask, radius).clamp(min=1e-6)
-    else:
-        x = triangle_filter(x, radius)
-    dx, dy = spatial_gradient(x)
-    squared = (dx.square() + dy.square()) / 2
-    # The square root has no gradient at 0; there it is taken as 0.
-    positive = squared > 0
-    return squared.where(positive, 1).sqrt() * positive
+        mask = valid.to(maps[0].dtype)
+        weight = _Smoothed.apply(mask, *axes, radius).clamp(min=1e-6) * _SCALE
+    return [_Length.apply(*_Differences.apply(_Smoothed.apply(x, *axes, radius) / weight)) for x in maps]
 
 
 def dual_task_loss(
@@ -175,11 +243,12 @@ def plain_dual_task(
 ) -> Tensor:
     """The paper's regularizer as a chain of differentiable operations, on any device; see `dual_task_of_log_probs`."""
     valid = (labels != ignore_index).unsqueeze(1)
-    soft = ((log_probs + noise) / tau).softmax(dim=1)
+    noisy = log_probs + noise
+    soft = (noisy if tau == 1 else noisy / tau).softmax(dim=1)
     if hard:
         soft = one_hot(soft.argmax(dim=1), soft) - soft.detach() + soft
-    predicted = boundary_potential(soft, valid, radius)
-    true = boundary_potential(one_hot(labels, soft), valid, radius)
+    truth = one_hot(labels.where(valid[:, 0], -1), soft)
+    predicted, true = _potentials([soft.where(valid, 0), truth], valid, radius)
     positive = ((predicted > NON_ZERO) | (true > NON_ZERO)) & valid
     return ((predicted - true).abs() * positive).sum() / positive.sum().clamp(min=1)
 

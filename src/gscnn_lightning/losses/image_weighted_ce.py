@@ -23,8 +23,13 @@ def image_class_weights(
     """
     flat = labels.flatten(1)
     valid = flat != ignore_index
-    counts = torch.zeros(flat.shape[0], num_classes, dtype=dtype, device=labels.device)
-    counts = counts.scatter_add(1, flat.where(valid, 0), valid.to(counts.dtype))
+    if labels.device.type == "cpu":
+        counts = torch.zeros(flat.shape[0], num_classes, dtype=dtype, device=labels.device)
+        counts = counts.scatter_add(1, flat.where(valid, 0), valid.to(dtype))
+    else:
+        # All pixels of a GPU would wait for each other at the counters of few classes; comparing them is done at once.
+        classes = torch.arange(num_classes, device=labels.device).unsqueeze(1)
+        counts = (flat.where(valid, -1).unsqueeze(1) == classes).sum(dim=2, dtype=dtype)
     share = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
     return torch.where(counts > 0, 2 - share, 1)
 
