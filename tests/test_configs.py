@@ -81,7 +81,7 @@ def test_overlay_makes_the_papers_network(base, backbone, channels, strides, cap
 
 def test_recipes_change_the_training_and_not_the_network(capsys):
     plain = parsed(capsys, "cityscapes")
-    assert {p.stem for p in (CONFIGS / "recipe").glob("*.yaml")} == {"paper", "release", "one_gpu"}
+    assert {p.stem for p in (CONFIGS / "recipe").glob("*.yaml")} == {"paper", "release", "one_gpu", "ema"}
     recipes = {
         "paper": parsed(capsys, "cityscapes", "recipe/paper"),
         "release": parsed(capsys, "cityscapes", "recipe/paper", "recipe/release"),

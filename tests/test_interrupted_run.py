@@ -43,6 +43,16 @@ def config(tmp_path, monkeypatch):
     return str(write_config(tmp_path / "tiny.yaml"))
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Folder of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        main(["fit", "--config", str(write_config(folder / "tiny.yaml")), *QUIET])
+    return folder / "runs/tiny/version_0"
+
+
 @pytest.mark.parametrize(
     ("number", "stage", "batch", "step"),
     [
@@ -53,26 +63,24 @@ def config(tmp_path, monkeypatch):
         (signal.SIGINT, "validation", 6, 8),
     ],
 )
-def test_signal_saves_and_the_training_goes_on_to_the_same_end(number, stage, batch, step, config, tmp_path, capsys):
+def test_signal_saves_and_the_training_goes_on_to_the_same_end(
+    number, stage, batch, step, whole, config, tmp_path, capsys
+):
     handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
-    main(["fit", "--config", config, *QUIET])
     with pytest.raises(SystemExit) as stop:
         main(["fit", "--config", config, *QUIET, *raised(number, stage, batch)])
     assert stop.value.code == 128 + number
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)] == handlers
     said = capsys.readouterr().err
-    last = tmp_path / "runs/tiny/version_1/checkpoints/last.ckpt"
+    last = tmp_path / "runs/tiny/version_0/checkpoints/last.ckpt"
     assert f"{number.name}: stopping after this step and saving" in said
     assert f"stopped after step {step}: saved; to go on: gscnn-fit fit --config" in said
-    assert said.rstrip().endswith("--ckpt_path runs/tiny/version_1/checkpoints/last.ckpt") or str(last) in said
+    assert said.rstrip().endswith("--ckpt_path runs/tiny/version_0/checkpoints/last.ckpt")
     assert end_of(last.parents[1])["global_step"] == step
     main(["fit", "--config", config, *QUIET, "--ckpt_path", str(last)])
-    whole, resumed = (tmp_path / f"runs/tiny/version_{version}" for version in (0, 2))
+    resumed = tmp_path / "runs/tiny/version_1"
     assert_same_end(resumed, whole)
     assert (resumed / "scores_val.json").is_file()
-    if stage == "validation" or step == 4:
-        first = [(run / "metrics.csv").read_text().count("\n") for run in (whole, resumed)]
-        assert first[1] > 1
 
 
 def test_second_interrupt_stops_at_once(config, tmp_path, capsys):
