@@ -73,7 +73,7 @@ def read(path):
 def test_every_readable_picture_is_predicted_and_every_other_named(checkpoint, pictures, capsys):
     run(checkpoint[0], pictures, "--out", "out", code=1)
     message = capsys.readouterr().err
-    assert "corrupt.png: truncated after" in message
+    assert "corrupt.png is truncated after" in message
     assert "notes.txt: neither image nor video" in message
     assert "6 of 7 inputs predicted into out" in message
     assert "Traceback" not in message

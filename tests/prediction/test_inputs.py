@@ -1,9 +1,8 @@
-import cv2
 import numpy as np
 import pytest
 
 from gscnn_lightning.errors import DataError
-from gscnn_lightning.prediction.inputs import find_inputs, read_frames, read_picture, video_properties
+from gscnn_lightning.prediction.inputs import find_inputs, read_frames, video_properties
 
 
 @pytest.fixture
@@ -63,31 +62,6 @@ def test_nothing_there(touch):
         find_inputs([str(root / "empty")])
     with pytest.raises(DataError, match=r"none\*.png does not exist and matches nothing"):
         find_inputs([str(root / "none*.png")])
-
-
-def test_kinds_of_pictures(tmp_path):
-    rgb = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    bgr = rgb[..., ::-1]
-    alpha = np.dstack([bgr, np.full(rgb.shape[:2], 7, np.uint8)])
-    for name, stored in (("rgb", bgr), ("deep", bgr.astype(np.uint16) * 257), ("alpha", alpha)):
-        cv2.imwrite(str(tmp_path / f"{name}.png"), stored)
-        np.testing.assert_array_equal(read_picture(tmp_path / f"{name}.png"), rgb)
-    cv2.imwrite(str(tmp_path / "grey.tif"), rgb[..., 0].astype(np.uint16) * 257)
-    np.testing.assert_array_equal(read_picture(tmp_path / "grey.tif"), rgb[..., :1].repeat(3, 2))
-
-
-def test_unreadable_pictures_are_named(tmp_path):
-    good = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8))[1].tobytes()
-    for name, content, words in (
-        ("cut.png", good[:-200], "truncated after"),
-        ("junk.jpg", b"junk", "no picture"),
-        ("empty.png", b"", "no picture"),
-    ):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(DataError, match=rf"{name}: .*{words}"):
-            read_picture(tmp_path / name)
-    with pytest.raises(DataError, match=r"none.png: cannot be read \(No such file"):
-        read_picture(tmp_path / "none.png")
 
 
 def test_frames_of_a_video(tmp_path, video):

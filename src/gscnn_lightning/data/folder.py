@@ -17,7 +17,8 @@ from gscnn_lightning.shipped_configs import find_config
 class FolderDataModule(SegmentationDataModule):
     """Images and masks of one's own, with a class table in YAML (the shipped one called "camvid" is an example).
 
-    Images are PNG, JPEG, BMP, TIFF, WebP or PPM; masks PNG, BMP, TIFF or PGM, 8- or 16-bit ids, palette or RGB colours.
+    Images are PNG, JPEG, BMP, TIFF, WebP or PPM, read as `pictures.read_picture` says; masks PNG, BMP, TIFF or PGM,
+    8- or 16-bit ids, palette or RGB colours, as they are stored.
     A mask has the name of its image apart from suffix and ending. Folders may have folders in them. Without a `test`
     split, tests run on `val`; prediction runs on `predict`, else on `test` or `val`, and needs no masks.
 

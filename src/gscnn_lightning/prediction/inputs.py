@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gscnn_lightning.data.files import IMAGE_SUFFIXES, is_truncated
+from gscnn_lightning.data.files import IMAGE_SUFFIXES
 from gscnn_lightning.drawing.maps import Picture
 from gscnn_lightning.errors import DataError
 
@@ -65,29 +65,6 @@ def find_inputs(inputs: Sequence[str]) -> tuple[list[Input], list[Path]]:
     if not found:
         raise DataError(f"no images or videos in {', '.join(inputs)}: check the path")
     return _with_unique_names(list(found.values())), others
-
-
-def read_picture(path: Path) -> Picture:
-    """Picture as (H, W, 3) uint8 RGB, turned as its orientation tag says.
-
-    Grey, palette and 16-bit pictures are converted, transparency is dropped.
-
-    Raises:
-        DataError: the file cannot be read, is truncated, or is no picture.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    if is_truncated(content):
-        raise DataError(f"{path}: truncated after {len(content)} bytes")
-    try:
-        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
-    except cv2.error as error:
-        raise DataError(f"{path}: cannot be decoded ({error.err})") from error
-    if picture is None:
-        raise DataError(f"{path}: is no picture that can be decoded")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
 def read_frames(path: Path, wanted: Sequence[bool] | None = None) -> Iterator[tuple[int, Picture]]:

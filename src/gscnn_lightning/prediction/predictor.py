@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from gscnn_lightning.data.base import planes
+from gscnn_lightning.data.pictures import read_picture
 from gscnn_lightning.drawing.maps import Picture
 from gscnn_lightning.errors import DataError
 from gscnn_lightning.inference import predict_logits
 from gscnn_lightning.output import GSCNNOutput, Prediction, predictions
 from gscnn_lightning.prediction.files import PredictionFiles
-from gscnn_lightning.prediction.inputs import Input, read_frames, read_picture, video_properties
+from gscnn_lightning.prediction.inputs import Input, read_frames, video_properties
 from gscnn_lightning.prediction.turns import Turns
 from gscnn_lightning.run_folder.score_files import write_json
 from gscnn_lightning.terminal import progress, say
