@@ -18,12 +18,12 @@ def touch(tmp_path):
 
 
 def names(inputs):
-    return [item.name for item in find_inputs([str(x) for x in inputs])[0]]
+    return [item.name for item in find_inputs([str(x) for x in inputs]).inputs]
 
 
 def test_folders_keep_their_structure_and_odd_files_are_named(touch):
     root = touch("in/b.png", "in/sub/a.JPG", "in/drive.mp4", "in/notes.txt", "in/.hidden.png")
-    inputs, others = find_inputs([str(root / "in")])
+    inputs, others, _ = find_inputs([str(root / "in")])
     assert [(item.name, item.is_video) for item in inputs] == [("b", False), ("drive", True), ("sub/a", False)]
     assert others == [root / "in/notes.txt"]
 
@@ -34,6 +34,27 @@ def test_files_and_patterns(touch):
     assert names([root / "x/*.png"]) == ["a"]
     assert names([root / "x/**/*.png"]) == ["a", "b"]
     assert names([root / "x", root / "x/a.png", root / "x/**/b.png"]) == ["a", "y/b"], "every file once"
+
+
+def test_folders_with_brackets_are_meant_as_they_are_called(touch):
+    root = touch("day [1]/a.png", "day [1]/b.jpg", "day 1/c.png")
+    assert names([root / "day [1]/*.png"]) == ["a"]
+    assert names([root / "day [1]/?.*"]) == ["a", "b"]
+    assert names([root / "day [12]/*.png"]) == ["c"], "where no folder is called so, it is a pattern"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("", "input '' cannot be a path .it is empty.: correct it"),
+        ("~nosuchuser/x.png", "input ~nosuchuser/x.png cannot be a path .Could not determine home"),
+        ("a" * 300, r"input aaaaa.*\(300 characters\) cannot be a path .File name too long.: correct it"),
+        ("a\0b", "does not exist and matches nothing|cannot be a path"),
+    ],
+)
+def test_what_cannot_be_a_path(given, words):
+    with pytest.raises(DataError, match=words):
+        find_inputs([given])
 
 
 @pytest.mark.parametrize(

@@ -62,10 +62,37 @@ def data_root(root: str | Path | None, variable: str, name: str) -> Path:
     chosen = root if root is not None else os.environ.get(variable)
     if not chosen:
         raise DataError(f"where is {name}? Pass root (--data.root FOLDER) or set the environment variable {variable}")
-    path = Path(chosen).expanduser()
+    path = user_path(chosen, "root")
     if not path.is_dir():
         raise DataError(f"{name} root {path} does not exist: correct root (--data.root FOLDER) or {variable}")
     return path
+
+
+def user_path(given: str | Path, name: str) -> Path:
+    """A path that a user gave, which may be there or not, with the user's folder in place of ~.
+
+    Args:
+        given: the path.
+        name: of the setting, for the message.
+
+    Raises:
+        DataError: no file can have the path: it is empty or too long, or ~ is followed by a user who is not there.
+    """
+    try:
+        if not str(given):
+            raise ValueError("it is empty")
+        path = Path(given).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{name} {shown(given)} cannot be a path ({reason}): correct it") from error
+    return path
+
+
+def shown(path: str | Path) -> str:
+    """A path as messages show it: a name that is too long for a file is too long for a message."""
+    text = str(path)
+    return repr(text) if not text else text if len(text) <= 200 else f"{text[:60]}... ({len(text)} characters)"
 
 
 class FileSource(Source):
