@@ -61,10 +61,10 @@ def _seeded():
 def video(tmp_path):
     """Writes a video whose frame k has the grey level 40 k."""
 
-    def write(frames, name="drive.mp4", size=(64, 48)):
+    def write(frames, name="drive.mp4", size=(64, 48), fourcc="mp4v"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, size)
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*fourcc), 10.0, size)
         for index in range(frames):
             writer.write(np.full((size[1], size[0], 3), 40 * index, np.uint8))
         writer.release()

@@ -125,6 +125,8 @@ class CommandParser(ArgumentParser):
                 if not equals and not left:
                     self.error(f"{option} lacks its value")
                 value = value if equals else left.pop(0)
+                if not value:
+                    self.error(f"{option} is empty: give a value, or leave it out")
                 if name in known_by_place:
                     named[name[2:]] = value
                 else:

@@ -57,8 +57,37 @@ def test_check_of_bad_data_lists_problems_and_fails(config, tmp_path, capsys):
 
 
 def test_settings_of_the_data_can_be_changed(config, capsys):
-    stopped(["data", "check", "--config", config, "--data.root", "elsewhere", "--data.classes", "data/classes.yaml"], 1)
-    assert "folder elsewhere does not exist: correct root" in capsys.readouterr().out
+    stopped(["data", "check", "--config", config, "--data.root", "elsewhere", "--data.classes", "data/classes.yaml"], 2)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("gscnn data check: error: folder elsewhere does not exist: correct root")
+    assert len(said.err.splitlines()) == 1
+
+
+def test_what_is_converted_is_a_note_and_no_problem(config, tmp_path, capsys):
+    for i in range(3):
+        (tmp_path / f"data/images/train/f{i}.{'png' if i % 2 else 'jpg'}").unlink()
+        cv2.imwrite(
+            str(tmp_path / f"data/images/train/f{i}.png"), np.dstack([made.picture(i), made.picture(i)[..., 0]])
+        )
+    main(["data", "check", "--config", config, "--splits", "[train]"])
+    out = capsys.readouterr().out
+    assert "note: train: read without transparency: 3 of 3 pictures, the first is f0" in out
+    assert "no problems" in out
+
+
+def test_a_problem_of_several_splits_is_said_once(config, tmp_path, capsys):
+    (tmp_path / "data/masks").rename(tmp_path / "data/labels")
+    stopped(["data", "check", "--config", config], 2)
+    error = capsys.readouterr().err
+    assert error.count("data/masks/train is missing") == 1
+    assert error.count("data/masks/val is missing") == 1
+    made.save(tmp_path / "data/masks/train/f0.png", made.raw_mask())
+    stopped(["data", "check", "--config", config], 1)
+    out = capsys.readouterr().out
+    assert out.count("2 of 3 images in data/images/train and data/masks/train have no label map") == 1
+    assert out.count("data/masks/val is missing") == 1
+    assert "2 problems" in out
 
 
 @pytest.mark.parametrize(

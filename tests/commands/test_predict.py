@@ -16,6 +16,7 @@ from gscnn_lightning.commands.main import main as tools
 from gscnn_lightning.data.scenes.draw import write_scenes
 from gscnn_lightning.errors import DataError, SettingError
 from gscnn_lightning.inference import predict_logits
+from gscnn_lightning.prediction import predictor
 from gscnn_lightning.prediction.files import PredictionFiles
 from gscnn_lightning.prediction.inputs import Input
 from gscnn_lightning.prediction.submission import CITIES, check_submission
@@ -73,7 +74,7 @@ def read(path):
 def test_every_readable_picture_is_predicted_and_every_other_named(checkpoint, pictures, capsys):
     run(checkpoint[0], pictures, "--out", "out", code=1)
     message = capsys.readouterr().err
-    assert "corrupt.png: truncated after" in message
+    assert "corrupt.png is truncated after" in message
     assert "notes.txt: neither image nor video" in message
     assert "6 of 7 inputs predicted into out" in message
     assert "Traceback" not in message
@@ -177,6 +178,131 @@ def test_video_is_predicted_frame_by_frame_and_joined(checkpoint, video, tmp_pat
     run(checkpoint[0], "drive.mp4", "--out", "out", "--formats", "[labels,overlay]")
     assert (tmp_path / "out/drive/000003_labels.png").exists()
     assert (tmp_path / "out/drive/000001_labels.png").stat().st_mtime_ns == kept
+
+
+def test_video_that_was_half_copied_and_is_copied_again(checkpoint, video, tmp_path, capsys):
+    whole = video(6, "whole.avi", fourcc="MJPG", size=(320, 240))
+    Path("drive.avi").write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    run(checkpoint[0], "drive.avi", "--out", "out", "--formats", "[overlay]", code=1)
+    assert "not predicted: drive.avi: ends after" in capsys.readouterr().err
+    Path("drive.avi").write_bytes(whole.read_bytes())
+    run(checkpoint[0], "drive.avi", "--out", "out", "--formats", "[overlay]")
+    assert "1 of 1 inputs have changed since, and are predicted anew" in capsys.readouterr().err
+    assert cv2.VideoCapture("out/drive_overlay.mp4").get(cv2.CAP_PROP_FRAME_COUNT) == 6
+    before = Path("out/drive_overlay.mp4").stat().st_mtime_ns
+    run(checkpoint[0], "drive.avi", "--out", "out", "--formats", "[overlay]")
+    assert Path("out/drive_overlay.mp4").stat().st_mtime_ns == before
+    Path("out/drive/000002_overlay.png").unlink()
+    run(checkpoint[0], "drive.avi", "--out", "out", "--formats", "[overlay]")
+    assert Path("out/drive_overlay.mp4").stat().st_mtime_ns > before, "joined again when a frame was made again"
+
+
+def test_two_folders_with_pictures_of_one_name(checkpoint, capsys):
+    for day, size in (("day1", (48, 64)), ("day2", (32, 40))):
+        Path(day).mkdir()
+        cv2.imwrite(f"{day}/img.png", photo(size[0], size))
+    run(checkpoint[0], "day1", "--out", "out")
+    run(checkpoint[0], "day2", "--out", "out", code=1)
+    assert "not predicted: day2/img.png: out/img_boundary.png was made of day1/img.png: give" in capsys.readouterr().err
+    assert read("out/img_labels.png").shape == (48, 64)
+    run(checkpoint[0], "day2", "--out", "out", "--overwrite", "true")
+    assert read("out/img_labels.png").shape == (32, 40)
+
+
+def test_output_into_the_folder_of_the_input_may_go_on(checkpoint, capsys):
+    Path("in").mkdir()
+    for index in range(2):
+        cv2.imwrite(f"in/s{index}.png", photo(index))
+    for _ in range(2):
+        run(checkpoint[0], "in", "--out", "in")
+    assert "left out: 8 predictions of earlier calls, the first is in/s0_boundary.png" in capsys.readouterr().err
+    assert len(list(Path("in").iterdir())) == 2 + 2 * 4 + 1
+    run(checkpoint[0], ".", "--out", "predictions")
+    assert {path.name for path in Path("predictions/in").glob("*_labels.png")} == {"s0_labels.png", "s1_labels.png"}
+
+
+def test_what_is_converted_is_said_once(checkpoint, pictures, capsys):
+    run(checkpoint[0], pictures, "--out", "out", code=1)
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert sorted(note.partition(": ")[2].partition(":")[0].partition(",")[0] for note in notes) == [
+        "read without transparency",
+        "reduced from 16 to 8 bits",
+    ]
+    assert all("1 of 6 pictures, the first is" in note for note in notes)
+
+
+def test_names_too_long_for_their_predictions_are_refused_one_by_one(checkpoint, capsys):
+    Path("in").mkdir()
+    for name in ("a" * 245, "b"):
+        cv2.imwrite(f"in/{name}.png", photo())
+    run(checkpoint[0], "in", "--out", "out", code=1)
+    message = capsys.readouterr().err
+    assert "aaa.png: its name is so long that those of its predictions are too long: give it a shorter one" in message
+    assert "1 of 2 inputs predicted" in message
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        ("/proc/x", "--out /proc/x cannot be a folder (No such file or directory): give another"),
+        ("file", "--out file cannot be a folder (File exists): give another"),
+        ("file/below", "--out file/below cannot be a folder (Not a directory): give another"),
+        ("x" * 300, "(300 characters) cannot be a folder (File name too long): give another"),
+        ("~nosuchuser/x", "--out ~nosuchuser/x cannot be a folder (Could not determine home directory"),
+        ("", "--out is empty"),
+    ],
+)
+def test_places_that_cannot_be_written_to(checkpoint, pictures, out, words, capsys):
+    Path("file").write_text("somebody else's")
+    run(checkpoint[0], pictures / "photo.jpg", f"--out={out}", code=2)
+    message = capsys.readouterr().err
+    assert words in message
+    assert message.startswith("gscnn predict: error: ")
+    assert len(message.splitlines()) <= 2, "one line, and one that names the help"
+
+
+def test_large_pictures_pass_in_blocks_and_small_memory_ends_no_run(checkpoint, monkeypatch, capsys):
+    path, _ = checkpoint
+    Path("in").mkdir()
+    cv2.imwrite("in/large.png", photo(size=(700, 900)))
+    cv2.imwrite("in/small.png", photo())
+    kinds = "[labels,boundary,gates,overlay]"
+    run(path, "in/large.png", "--out", "whole", "--formats", kinds, "--window", "[256,256]")
+    monkeypatch.setattr(predictor, "_LARGE", 300 * 300)
+    monkeypatch.setattr(predictor, "_SCORE_BYTES", 11 * 4 * 400 * 400)
+    run(path, "in", "--out", "blocks", "--formats", kinds, "--window", "[256,256]")
+    whole, blocks = (read(f"{folder}/large_labels.png") for folder in ("whole", "blocks"))
+    assert blocks.shape == whole.shape == (700, 900)
+    assert (whole == blocks).mean() > 0.9
+    boundaries = [read(f"{folder}/large_boundary.png").astype(int) for folder in ("whole", "blocks")]
+    assert np.abs(boundaries[0] - boundaries[1]).mean() < 8
+    assert read("blocks/large_gate3.png").shape == (700, 900, 3)
+
+    def no_memory(self, turns, name, picture):
+        if name == "large":
+            raise RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 3 bytes"
+            )
+        return passes(self, turns, name, picture)
+
+    passes = predictor.Predictor._pass
+    monkeypatch.setattr(predictor.Predictor, "_pass", no_memory)
+    run(path, "in", "--out", "other", code=1)
+    message = capsys.readouterr().err
+    assert "in/large.png: it needs more memory than there is: give a smaller --window, or cut it into tiles" in message
+    assert Path("other/small_labels.png").exists()
+
+
+def test_blocks_make_up_the_whole():
+    for length, side, margin in ((10, 7, 1), (10, 10, 2), (1000, 200, 20), (1001, 300, 64)):
+        blocks = predictor._blocks(length, side, margin)
+        assert [i for block in blocks for i in range(length)[block.middle]] == list(range(length))
+        for block in blocks:
+            seen = range(length)[block.seen]
+            assert seen[block.own] == range(length)[block.middle]
+            assert len(seen) <= side
+            assert seen.start == 0 or block.middle.start - seen.start == margin
+            assert seen.stop == length or seen.stop - block.middle.stop == margin
 
 
 def test_broken_video_is_named(checkpoint, tmp_path, capsys):

@@ -1,9 +1,8 @@
-import cv2
 import numpy as np
 import pytest
 
 from gscnn_lightning.errors import DataError
-from gscnn_lightning.prediction.inputs import find_inputs, read_frames, read_picture, video_properties
+from gscnn_lightning.prediction.inputs import find_inputs, read_frames, video_properties
 
 
 @pytest.fixture
@@ -19,12 +18,12 @@ def touch(tmp_path):
 
 
 def names(inputs):
-    return [item.name for item in find_inputs([str(x) for x in inputs])[0]]
+    return [item.name for item in find_inputs([str(x) for x in inputs]).inputs]
 
 
 def test_folders_keep_their_structure_and_odd_files_are_named(touch):
     root = touch("in/b.png", "in/sub/a.JPG", "in/drive.mp4", "in/notes.txt", "in/.hidden.png")
-    inputs, others = find_inputs([str(root / "in")])
+    inputs, others, _ = find_inputs([str(root / "in")])
     assert [(item.name, item.is_video) for item in inputs] == [("b", False), ("drive", True), ("sub/a", False)]
     assert others == [root / "in/notes.txt"]
 
@@ -35,6 +34,27 @@ def test_files_and_patterns(touch):
     assert names([root / "x/*.png"]) == ["a"]
     assert names([root / "x/**/*.png"]) == ["a", "b"]
     assert names([root / "x", root / "x/a.png", root / "x/**/b.png"]) == ["a", "y/b"], "every file once"
+
+
+def test_folders_with_brackets_are_meant_as_they_are_called(touch):
+    root = touch("day [1]/a.png", "day [1]/b.jpg", "day 1/c.png")
+    assert names([root / "day [1]/*.png"]) == ["a"]
+    assert names([root / "day [1]/?.*"]) == ["a", "b"]
+    assert names([root / "day [12]/*.png"]) == ["c"], "where no folder is called so, it is a pattern"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("", "input '' cannot be a path .it is empty.: correct it"),
+        ("~nosuchuser/x.png", "input ~nosuchuser/x.png cannot be a path .Could not determine home"),
+        ("a" * 300, r"input aaaaa.*\(300 characters\) cannot be a path .File name too long.: correct it"),
+        ("a\0b", "does not exist and matches nothing|cannot be a path"),
+    ],
+)
+def test_what_cannot_be_a_path(given, words):
+    with pytest.raises(DataError, match=words):
+        find_inputs([given])
 
 
 @pytest.mark.parametrize(
@@ -63,31 +83,6 @@ def test_nothing_there(touch):
         find_inputs([str(root / "empty")])
     with pytest.raises(DataError, match=r"none\*.png does not exist and matches nothing"):
         find_inputs([str(root / "none*.png")])
-
-
-def test_kinds_of_pictures(tmp_path):
-    rgb = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    bgr = rgb[..., ::-1]
-    alpha = np.dstack([bgr, np.full(rgb.shape[:2], 7, np.uint8)])
-    for name, stored in (("rgb", bgr), ("deep", bgr.astype(np.uint16) * 257), ("alpha", alpha)):
-        cv2.imwrite(str(tmp_path / f"{name}.png"), stored)
-        np.testing.assert_array_equal(read_picture(tmp_path / f"{name}.png"), rgb)
-    cv2.imwrite(str(tmp_path / "grey.tif"), rgb[..., 0].astype(np.uint16) * 257)
-    np.testing.assert_array_equal(read_picture(tmp_path / "grey.tif"), rgb[..., :1].repeat(3, 2))
-
-
-def test_unreadable_pictures_are_named(tmp_path):
-    good = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8))[1].tobytes()
-    for name, content, words in (
-        ("cut.png", good[:-200], "truncated after"),
-        ("junk.jpg", b"junk", "no picture"),
-        ("empty.png", b"", "no picture"),
-    ):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(DataError, match=rf"{name}: .*{words}"):
-            read_picture(tmp_path / name)
-    with pytest.raises(DataError, match=r"none.png: cannot be read \(No such file"):
-        read_picture(tmp_path / "none.png")
 
 
 def test_frames_of_a_video(tmp_path, video):

@@ -10,7 +10,8 @@ _SHOWN = 20
 def check(splits: Sequence[Literal["train", "val", "test", "predict"]] = (), others: Sequence[str] = ()) -> int:
     """Read a whole data set and report what is in it and what is wrong with it.
 
-    Exits with 0 if nothing is wrong, with 1 if something is, and with 2 if it could not be read at all.
+    Exits with 0 if nothing is wrong, with 1 if something is, and with 2 if there was nothing to read. What is converted
+    or left out in reading, such as 16 bits or transparency, is a note, not a problem.
 
     Examples:
       gscnn data check --config camvid --data.root CamVid
@@ -24,6 +25,7 @@ def check(splits: Sequence[Literal["train", "val", "test", "predict"]] = (), oth
         Exit code.
     """
     from gscnn_lightning.data.check import check_data, classes_table, frames_table
+    from gscnn_lightning.errors import DataError
     from gscnn_lightning.fit_settings import data_module
     from gscnn_lightning.terminal import progress, say
 
@@ -34,9 +36,14 @@ def check(splits: Sequence[Literal["train", "val", "test", "predict"]] = (), oth
             tuple(splits) or ("train", "val", "test", "predict"),
             lambda split, done, total: move(done, total, f"reading {split}"),
         )
+    problems = [problem for report in reports for problem in report.problems]
+    if not any(report.found for report in reports):
+        raise DataError("; ".join(problems))
     say(frames_table(reports))
     say(classes_table(reports, data.class_names))
-    problems = [problem for report in reports for problem in report.problems]
+    for report in reports:
+        for note in report.notes:
+            say(f"note: {report.split}: {note}")
     for problem in problems[:_SHOWN]:
         say(f"problem: {problem}")
     if problems:

@@ -23,8 +23,10 @@ def predict(
     """Predict images, folders, patterns and videos with a checkpoint of gscnn-fit.
 
     Every image gets NAME_labels.png (train ids), NAME_color.png, NAME_overlay.png and, from a network with shape
-    stream, NAME_boundary.png. Pictures that cannot be read are named at the end, and the exit code is 1. What exists is
-    kept: a second call with the same settings makes what is missing.
+    stream, NAME_boundary.png. Pictures that cannot be read are named at the end, and the exit code is 1. A second call
+    with the same settings makes what is missing: what exists is kept if it was made of the same file, made again if
+    that has changed since, and not touched if it was made of another file. OUT/predictions.json tells which it was.
+    Predictions are never inputs, wherever they lie.
 
     Examples:
       gscnn predict best.ckpt street.jpg --out predictions
@@ -56,37 +58,46 @@ def predict(
     from gscnn_lightning.checkpoint import load_task
     from gscnn_lightning.errors import SettingError
     from gscnn_lightning.inference import check_settings
-    from gscnn_lightning.prediction.files import PredictionFiles
-    from gscnn_lightning.prediction.inputs import find_inputs
-    from gscnn_lightning.prediction.predictor import Predictor, check_same_run
+    from gscnn_lightning.prediction.files import PredictionFiles, output_folder
+    from gscnn_lightning.prediction.inputs import Found, find_inputs
+    from gscnn_lightning.prediction.note import NOTE, MadeFiles, made_with, settle
+    from gscnn_lightning.prediction.predictor import Predictor
     from gscnn_lightning.prediction.submission import CITIES, check_submission, submission_inputs
     from gscnn_lightning.terminal import say
 
     check_settings(window, overlap, scales)
-    split, others = cityscapes_submission, list[Path]()
+    split = cityscapes_submission
     if split is not None:
         if len(inputs) > 1 or split not in CITIES:
             raise SettingError(
                 f"a submission is made of one split, {', '.join(CITIES)}, of one folder of Cityscapes: got split "
                 f"{split!r} and {len(inputs)} inputs"
             )
-        formats, found = ("ids",), submission_inputs(inputs, split)
+        formats, found = ("ids",), Found(submission_inputs(inputs, split), [], [])
     elif not inputs:
         raise SettingError("nothing to predict: give images, folders, patterns or videos after the checkpoint")
     else:
-        found, others = find_inputs(inputs)
+        found = find_inputs(inputs, MadeFiles())
     task = load_task(checkpoint, device, fold=True, window=window, overlap=overlap, scales=scales, flip_average=flip)
+    out = output_folder(out)
     files = PredictionFiles(out, task.class_names, task.class_colors, formats, overwrite)
     # A submission holds nothing but its pictures.
-    note = out / "predictions.json" if split is None else out.with_name(f"{out.name}.json")
-    check_same_run(note, checkpoint, task, overwrite)
-    failed = Predictor(task, files).run(found)
-    for path in others:
+    note = out / NOTE if split is None else out.with_name(f"{out.name}.json")
+    if found.made:
+        say(f"left out: {len(found.made)} predictions of earlier calls, the first is {found.made[0]}", stderr=True)
+    settled = settle(note, out, made_with(checkpoint, task), found.inputs, overwrite)
+    if settled.changed:
+        say(f"{settled.changed} of {len(found.inputs)} inputs have changed since, and are predicted anew", stderr=True)
+    predictor = Predictor(task, files)
+    failed = [*settled.refused, *predictor.run(settled.inputs)]
+    for text in predictor.notes:
+        say(f"note: {text}", stderr=True)
+    for path in found.others:
         say(f"not predicted: {path}: neither image nor video by its name", stderr=True)
     for message in failed:
         say(f"not predicted: {message}", stderr=True)
-    complaints = [] if split is None else check_submission(out, split, found)
+    complaints = [] if split is None else check_submission(out, split, found.inputs)
     for complaint in complaints:
         say(f"submission: {complaint}", stderr=True)
-    say(f"{len(found) - len(failed)} of {len(found)} inputs predicted into {out}", stderr=True)
+    say(f"{len(found.inputs) - len(failed)} of {len(found.inputs)} inputs predicted into {out}", stderr=True)
     return 1 if failed or complaints else 0

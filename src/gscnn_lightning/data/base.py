@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn, TrainerStatus
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -316,6 +317,8 @@ class SegmentationDataModule(pl.LightningDataModule):
             source.check()
             if not len(source):
                 raise DataError(f"the {split} split of {type(self).__name__} is empty: check its path and settings")
+            for note in source.notes:
+                rank_zero_info(f"{split}: {note}")
             self._sources[split] = source
         return self._sources[split]
 

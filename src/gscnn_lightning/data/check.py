@@ -15,6 +15,7 @@ from rich.text import Text
 
 from gscnn_lightning.classes import IGNORE_INDEX
 from gscnn_lightning.data.base import SegmentationDataModule, Split
+from gscnn_lightning.data.pictures import told_once
 from gscnn_lightning.data.source import Source
 from gscnn_lightning.errors import DataError
 from gscnn_lightning.terminal import new_table
@@ -29,22 +30,26 @@ class SplitReport:
 
     Attributes:
         split: its name.
+        found: frames that there are, readable or not.
         sizes: number of frames per (height, width).
         pixels: (K + 1,) pixels per class, void last.
         images: (K + 1,) label maps with at least one pixel of the class, void last.
         unlabelled: frames without a label map.
         void: frames whose label map is nothing but void.
         problems: what keeps the split from being used, one message each.
+        notes: what is converted or left out when frames are read, one message each.
         names: frames by the digest of their pictures.
     """
 
     split: Split
     pixels: Counts
     images: Counts
+    found: int = 0
     sizes: Counter[Size] = field(default_factory=Counter)
     unlabelled: int = 0
     void: int = 0
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     names: dict[bytes, str] = field(default_factory=dict)
 
     @property
@@ -60,6 +65,7 @@ class _Frame:
     digest: bytes
     counts: Counts | None
     problem: str | None = None
+    converted: Sequence[str] = ()
 
 
 def check_data(
@@ -76,19 +82,23 @@ def check_data(
 
     Returns:
         One report per split. Problems have the words in which training would refuse the data, beside pictures of one
-        colour and pictures that are in two splits, which training does not see.
+        colour and pictures that are in two splits, which training does not see. A problem of several splits is that of
+        the first.
     """
     reports: list[SplitReport] = []
-    sources: list[list[str]] = []
+    told: set[str] = set()
+    sources: list[tuple[list[str], list[str]]] = []
     for split in splits:
         report = SplitReport(split, np.zeros(data.num_classes + 1, np.int64), np.zeros(data.num_classes + 1, np.int64))
         try:
             source = data.source(split)
         except DataError as error:
-            report.problems.append(str(error))
+            report.problems += [str(error)] if str(error) not in told else []
+            told.add(str(error))
             reports.append(report)
             continue
-        frames = [source.identity(index) for index in range(len(source))]
+        # Two splits without frames may be so for different reasons.
+        frames = [source.identity(index) for index in range(len(source))], list(source.problems)
         if frames not in sources:
             sources.append(frames)
             _read(source, report, progress)
@@ -98,20 +108,24 @@ def check_data(
 
 
 def _read(source: Source, report: SplitReport, progress: Callable[[Split, int, int], object]) -> None:
+    converted: list[tuple[str, Sequence[str]]] = []
     report.problems += source.problems
+    report.found = len(source)
     if not len(source) and not report.problems:
         report.problems.append(f"the {report.split} split is empty: check its path and settings")
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         frames = pool.map(lambda index: _read_frame(source, index, len(report.pixels) - 1), range(len(source)))
         for done, frame in enumerate(frames, start=1):
             _add(frame, report)
+            converted.append((frame.name, frame.converted))
             progress(report.split, done, len(source))
+    report.notes = told_once(converted)
 
 
 def _read_frame(source: Source, index: int, num_classes: int) -> _Frame:
     name = source.name(index)
     try:
-        source.check_frame(index)
+        converted = source.check_frame(index) or ()  # nothing from a source whose own method gives nothing
         image, mask = source.load(index)
     except DataError as error:
         return _Frame(name, (0, 0), b"", None, str(error))
@@ -124,7 +138,7 @@ def _read_frame(source: Source, index: int, num_classes: int) -> _Frame:
         counts = np.append(histogram[:num_classes], histogram[IGNORE_INDEX])
     digest = hashlib.blake2b(image.tobytes(), digest_size=16)
     digest.update(str(image.shape).encode())
-    return _Frame(name, image.shape[:2], digest.digest(), counts, problem)
+    return _Frame(name, image.shape[:2], digest.digest(), counts, problem, converted)
 
 
 def _add(frame: _Frame, report: SplitReport) -> None:

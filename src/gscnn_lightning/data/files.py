@@ -1,7 +1,7 @@
-"""Pairs of image and label files on disk: finding them, checking them, reading them."""
+"""Pairs of image and label files on disk: finding them, checking them, translating their labels."""
 
 import hashlib
-import io
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
+from gscnn_lightning.classes import IGNORE_INDEX
+from gscnn_lightning.data.pictures import FIRST, Header, look, read_map, read_picture, told_once
 from gscnn_lightning.data.source import Source
 from gscnn_lightning.errors import DataError
 
@@ -26,8 +27,7 @@ UNKNOWN = 254
 Bytes = npt.NDArray[np.uint8]
 Color = tuple[int, int, int]
 
-_PNG, _JPEG = b"\x89PNG", b"\xff\xd8"
-_ENDS = {_PNG: b"IEND", _JPEG: b"\xff\xd9"}
+_MOST_PIXELS = 180_000_000
 _IDS, _COLORS = 1 << 16, 1 << 24
 _MODES = {_IDS: {"1", "L", "P", "I", "I;16", "I;16B"}, _COLORS: {"RGB", "RGBA", "P"}}
 _KINDS = {
@@ -62,10 +62,37 @@ def data_root(root: str | Path | None, variable: str, name: str) -> Path:
     chosen = root if root is not None else os.environ.get(variable)
     if not chosen:
         raise DataError(f"where is {name}? Pass root (--data.root FOLDER) or set the environment variable {variable}")
-    path = Path(chosen).expanduser()
+    path = user_path(chosen, "root")
     if not path.is_dir():
         raise DataError(f"{name} root {path} does not exist: correct root (--data.root FOLDER) or {variable}")
     return path
+
+
+def user_path(given: str | Path, name: str) -> Path:
+    """A path that a user gave, which may be there or not, with the user's folder in place of ~.
+
+    Args:
+        given: the path.
+        name: of the setting, for the message.
+
+    Raises:
+        DataError: no file can have the path: it is empty or too long, or ~ is followed by a user who is not there.
+    """
+    try:
+        if not str(given):
+            raise ValueError("it is empty")
+        path = Path(given).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{name} {shown(given)} cannot be a path ({reason}): correct it") from error
+    return path
+
+
+def shown(path: str | Path) -> str:
+    """A path as messages show it: a name that is too long for a file is too long for a message."""
+    text = str(path)
+    return repr(text) if not text else text if len(text) <= 200 else f"{text[:60]}... ({len(text)} characters)"
 
 
 class FileSource(Source):
@@ -81,6 +108,7 @@ class FileSource(Source):
         self.frames = list(frames)
         self.table = table
         self.problems = list(problems)
+        self.notes: list[str] = []
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -99,8 +127,8 @@ class FileSource(Source):
         Raises:
             DataError: a file is unreadable or truncated, or has a label value outside the table.
         """
-        image = _decode(self.frames[index].image, cv2.IMREAD_COLOR_RGB, index)
-        return image, self.load_labels(index)
+        path = self.frames[index].image
+        return read_picture(path, f"{path} (sample {index})"), self.load_labels(index)
 
     def load_labels(self, index: int) -> Bytes | None:
         """Train ids (H, W) uint8, or None of an unlabelled frame.
@@ -111,7 +139,7 @@ class FileSource(Source):
         path = self.frames[index].labels
         if path is None:
             return None
-        raw = _decode(path, cv2.IMREAD_UNCHANGED, index, indices=len(self.table) == _IDS)
+        raw = read_map(path, f"{path} (sample {index})", indices=len(self.table) == _IDS)
         labels = self._translate(raw)
         if labels is None:
             raise DataError(
@@ -136,7 +164,7 @@ class FileSource(Source):
         path = self.frames[index].instances
         if path is None:
             return None
-        raw = _decode(path, cv2.IMREAD_UNCHANGED, index)
+        raw = read_map(path, f"{path} (sample {index})")
         if raw.ndim != 2:
             raise DataError(f"{path} (sample {index}) has shape {raw.shape}: instance maps have one channel")
         return raw.astype(np.int32)
@@ -152,30 +180,64 @@ class FileSource(Source):
         # Threads only for the sake of network drives, where every file costs a round trip.
         with ThreadPoolExecutor(8) as pool:
             try:
-                for _ in pool.map(self.check_frame, range(len(self.frames))):
-                    pass
+                converted = list(pool.map(self.check_frame, range(len(self.frames))))
             except DataError:
                 pool.shutdown(cancel_futures=True)
                 raise
+        self.notes = told_once(zip((frame.image for frame in self.frames), converted, strict=True))
 
-    def check_frame(self, index: int) -> None:
+    def check_frame(self, index: int) -> Sequence[str]:
         """Look at the first and last bytes of the files of a frame.
 
+        Returns:
+            What is converted or left out when the frame is read.
+
         Raises:
-            DataError: a file is not an image or lacks its end, sizes differ, or the labels are of the wrong kind.
+            DataError: a file is not an image or lacks its end, sizes differ, or the pixels are of the wrong kind.
         """
         frame = self.frames[index]
-        size, _ = _header(frame.image)
-        if frame.labels is None:
-            return
-        labels_size, mode = _header(frame.labels)
-        if size != labels_size:
+        image = look(frame.image)
+        if image.refused:
+            raise DataError(f"{frame.image} {image.refused}")
+        if math.prod(image.size) > _MOST_PIXELS:
             raise DataError(
-                f"{frame.labels} is {labels_size[0]}x{labels_size[1]} pixels but its image {frame.image.name} is "
-                f"{size[0]}x{size[1]}: resize one of them (labels by nearest neighbour)"
+                f"{frame.image} has {_text(image.size)} pixels, more than the {_MOST_PIXELS // 10**6} million that a "
+                "picture of a data set can have: cut it, and its label map, into tiles"
             )
-        if mode not in _MODES[len(self.table)]:
-            raise DataError(f"{frame.labels} has pixels of type {mode}: label maps are {_KINDS[len(self.table)]}")
+        if frame.labels is None:
+            return image.converted
+        labels = look(frame.labels)
+        self._check_labels(frame, image, labels)
+        return (*image.converted, *(f"label map {kind}" for kind in labels.converted if kind == FIRST))
+
+    def _check_labels(self, frame: Frame, image: Header, labels: Header) -> None:
+        """Raise if by its header a label map does not go with its image, or with the table."""
+        assert frame.labels is not None
+        if labels.orientation > 1 and frame.labels.suffix.lower() in (".tif", ".tiff"):
+            raise DataError(
+                f"{frame.labels} has an orientation tag ({labels.orientation}), and label maps are taken as they are "
+                "stored: save it without the tag, as PNG for instance"
+            )
+        if image.size != labels.stored:
+            sizes = (
+                f"{frame.labels} is {_text(labels.stored)} pixels but its image {frame.image.name} is "
+                f"{_text(image.size)}"
+            )
+            if image.stored == labels.stored:
+                raise DataError(
+                    f"{sizes} when turned as its orientation tag ({image.orientation}) says, so the labels were drawn "
+                    "on the picture as it is stored: remove the tag from the image, or turn the label map likewise"
+                )
+            raise DataError(f"{sizes}: resize one of them (labels by nearest neighbour)")
+        if labels.mode not in _MODES[len(self.table)] or labels.refused:
+            raise DataError(
+                f"{frame.labels} has pixels of type {labels.mode}: label maps are {_KINDS[len(self.table)]}"
+            )
+        if labels.mode == "1" and self.table[255] in (UNKNOWN, IGNORE_INDEX):
+            raise DataError(
+                f"{frame.labels} has 1 bit per pixel, whose white is the value 255, and 255 is none of the classes: "
+                "save it with 8 bits, or give 255 to a class in the class table"
+            )
 
     def fingerprint(self) -> str:
         """Digest of the label files' names, sizes and dates and of the table: other labels, another digest."""
@@ -183,7 +245,8 @@ class FileSource(Source):
         for frame in self.frames:
             if frame.labels is not None:
                 status = frame.labels.stat()
-                digest.update(f"{frame.labels.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+                named = f"{frame.labels.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n"
+                digest.update(named.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def _translate(self, raw: npt.NDArray[Any]) -> Bytes | None:
@@ -284,62 +347,12 @@ def _cannot_list(error: OSError) -> None:
         raise DataError(f"cannot list {error.filename} ({error.strerror}): make it readable") from error
 
 
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
 def _list_values(raw: npt.NDArray[Any]) -> str:
     """Different raw values as text, the first ten of them; colours (N, 3 or 4) in BGR order are written as RGB."""
     different = np.unique(raw[:, 2::-1] if raw.ndim == 2 else raw, axis=0).tolist()
     shown = ", ".join(str(tuple(value) if isinstance(value, list) else value) for value in different[:10])
     return shown + (f" and {len(different) - 10} more" if len(different) > 10 else "")
-
-
-def _header(path: Path) -> tuple[tuple[int, int], str]:
-    """Width and height, and Pillow's name of the pixel type, from the header of an image file."""
-    try:
-        _refuse_truncated(path)
-        with Image.open(path) as image:
-            return image.size, image.mode
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path} is not a readable image ({error}): replace the file") from error
-
-
-def _refuse_truncated(path: Path) -> None:
-    """Raise if the end of a file is missing, reading the whole file only where the last bytes are not the usual."""
-    with path.open("rb") as file:
-        start = file.read(8)
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 64))
-        end = file.read()
-    if any(start.startswith(head) and tail not in end for head, tail in _ENDS.items()):
-        content = path.read_bytes()
-        if is_truncated(content):
-            raise DataError(f"{path} is truncated after {len(content)} bytes: copy it again")
-
-
-def _decode(path: Path, flags: int, index: int, indices: bool = False) -> npt.NDArray[Any]:
-    """Pixels of an image file as stored, whatever its orientation tag says, since label maps have no such tag.
-
-    With `indices`, a PNG with a palette comes as indices into it, else in colours.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path} (sample {index}): {error}") from error
-    if is_truncated(content):
-        raise DataError(f"{path} (sample {index}) is truncated after {len(content)} bytes: copy it again")
-    try:
-        if indices and content.startswith(_PNG) and content[25:26] == b"\x03":
-            return np.asarray(Image.open(io.BytesIO(content)))
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
-    except (cv2.error, OSError, ValueError, SyntaxError):
-        image = None
-    if image is None:
-        raise DataError(f"{path} (sample {index}) cannot be decoded as an image: replace the file")
-    return image
-
-
-def is_truncated(content: bytes) -> bool:
-    """Whether the end of a PNG or JPEG is missing. Decoders only warn then, and return grey or black pixels."""
-    if content.startswith(_PNG):
-        return content.rfind(_ENDS[_PNG]) < 0
-    if content.startswith(_JPEG):
-        # End of image after the last start of scan; an embedded thumbnail has both, before the scan of the image.
-        return content.rfind(_ENDS[_JPEG]) < content.rfind(b"\xff\xda")
-    return False

@@ -8,7 +8,7 @@ from typing import Any
 from pytorch_lightning.utilities import rank_zero_info
 
 from gscnn_lightning.data.base import SegmentationDataModule, Split
-from gscnn_lightning.data.files import LABEL_SUFFIXES, FileSource, Frame, find_files, pair_files
+from gscnn_lightning.data.files import LABEL_SUFFIXES, FileSource, Frame, find_files, pair_files, user_path
 from gscnn_lightning.data.mask_classes import read_classes
 from gscnn_lightning.errors import DataError, SettingError
 from gscnn_lightning.shipped_configs import find_config
@@ -17,7 +17,8 @@ from gscnn_lightning.shipped_configs import find_config
 class FolderDataModule(SegmentationDataModule):
     """Images and masks of one's own, with a class table in YAML (the shipped one called "camvid" is an example).
 
-    Images are PNG, JPEG, BMP, TIFF, WebP or PPM; masks PNG, BMP, TIFF or PGM, 8- or 16-bit ids, palette or RGB colours.
+    Images are PNG, JPEG, BMP, TIFF, WebP or PPM, read as `pictures.read_picture` says; masks PNG, BMP, TIFF or PGM,
+    8- or 16-bit ids, palette or RGB colours, as they are stored.
     A mask has the name of its image apart from suffix and ending. Folders may have folders in them. Without a `test`
     split, tests run on `val`; prediction runs on `predict`, else on `test` or `val`, and needs no masks.
 
@@ -48,7 +49,7 @@ class FolderDataModule(SegmentationDataModule):
         lists: str | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        folder = Path(root).expanduser()
+        folder, classes = user_path(root, "root"), str(user_path(classes, "classes"))
         inside = folder / classes
         try:
             mask_classes = read_classes(inside if inside.is_file() else find_config(str(classes), "classes"))
@@ -79,10 +80,11 @@ class FolderDataModule(SegmentationDataModule):
 
     def _place(self, split: str) -> Path:
         """Folder of the images, or list, of a split."""
-        return self.root / (self.images if self.lists is None else self.lists).format(split=split)
+        name, pattern = ("images", self.images) if self.lists is None else ("lists", self.lists)
+        return user_path(self.root / pattern.format(split=split), name)
 
     def _found(self, split: str) -> FileSource:
-        images, masks = self._place(split), self.root / self.masks.format(split=split)
+        images, masks = self._place(split), user_path(self.root / self.masks.format(split=split), "masks")
         for folder, setting in ((images, "images"), (masks, "masks")):
             if not folder.is_dir() and not (split == "predict" and setting == "masks"):
                 raise DataError(

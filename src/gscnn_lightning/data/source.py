@@ -17,9 +17,11 @@ class Source(ABC):
 
     Attributes:
         problems: what is wrong with the data beside the frames, one message each, such as files without a partner.
+        notes: what is converted or left out when frames are read, one message each; known after `check`.
     """
 
     problems: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -47,12 +49,16 @@ class Source(ABC):
             DataError: the data cannot be used.
         """
 
-    def check_frame(self, index: int) -> None:  # noqa: B027
+    def check_frame(self, index: int) -> Sequence[str]:
         """Report what can be known of one frame without decoding; nothing by default.
+
+        Returns:
+            What is converted or left out when the frame is read, such as "read without transparency".
 
         Raises:
             DataError: the frame cannot be used.
         """
+        return ()
 
     def load_labels(self, index: int) -> Bytes | None:
         """Train ids (H, W) uint8 alone, 255 for void, or None of an unlabelled frame."""

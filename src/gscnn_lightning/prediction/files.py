@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import get_args
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from gscnn_lightning.boundaries import label_boundaries
 from gscnn_lightning.classes import CITYSCAPES, CITYSCAPES_TRAIN_ID_TO_ID
+from gscnn_lightning.data.files import shown
 from gscnn_lightning.drawing.files import write_picture
 from gscnn_lightning.drawing.maps import Color, colorize_labels, gate_map, overlay_boundaries, overlay_labels
 from gscnn_lightning.errors import SettingError
@@ -16,6 +18,9 @@ from gscnn_lightning.output import Prediction
 from gscnn_lightning.prediction import DEFAULT_FORMATS, Format
 
 _NUM_GATES = 3
+
+ENDINGS = ("labels", "ids", "color", "overlay", "boundary", *(f"gate{index + 1}" for index in range(_NUM_GATES)))
+"""What the names of all files end in, behind the name of the image and an underscore."""
 
 
 class PredictionFiles:
@@ -81,6 +86,15 @@ class PredictionFiles:
                 endings.append(kind)
         return [self.directory / f"{name}_{ending}.png" for ending in endings]
 
+    def are_there(self, name: str, shape_stream: bool) -> bool:
+        """Whether an image has all files that it has when it is done.
+
+        Args:
+            name: of the image.
+            shape_stream: whether the network has one.
+        """
+        return all(map(_is_there, self.paths(name, shape_stream)))
+
     def write(self, prediction: Prediction, missing_only: bool = False) -> None:
         """Write the files of an image.
 
@@ -94,7 +108,7 @@ class PredictionFiles:
         pictures = self._pictures(prediction)
         for path in self.paths(prediction.name, prediction.boundary_prob is not None):
             kind = path.name.rpartition("_")[2].removesuffix(".png")
-            if not (missing_only and path.exists()):
+            if not (missing_only and _is_there(path)):
                 write_picture(path, pictures[kind](), self.overwrite, photo=kind == "overlay")
 
     def _pictures(self, prediction: Prediction) -> dict[str, Callable[[], npt.NDArray[np.uint8]]]:
@@ -111,10 +125,33 @@ class PredictionFiles:
             ),
         }
         if prob is not None:
-            pictures["boundary"] = lambda: np.rint(255 * prob.astype(np.float32)).astype(np.uint8)
+            # OpenCV rounds as NumPy does, without maps of real numbers in between.
+            pictures["boundary"] = lambda: cv2.convertScaleAbs(prob.astype(np.float32, copy=False), alpha=255)
         for index, gate in enumerate(prediction.gates):
             pictures[f"gate{index + 1}"] = lambda gate=gate: gate_map(gate, labels.shape)[0]  # type: ignore[misc]
         return pictures
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that no file can have
+        return False
+
+
+def output_folder(path: Path) -> Path:
+    """A folder to write to, made if it is not there, with the user's own in place of ~.
+
+    Raises:
+        SettingError: it cannot be one.
+    """
+    try:
+        folder = path.expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingError(f"--out {shown(path)} cannot be a folder ({reason}): give another") from error
+    return folder
 
 
 def official_ids(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:

@@ -3,14 +3,15 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from gscnn_lightning.data.files import IMAGE_SUFFIXES, is_truncated
+from gscnn_lightning.data.files import IMAGE_SUFFIXES, user_path
 from gscnn_lightning.drawing.maps import Picture
 from gscnn_lightning.errors import DataError
 
@@ -36,7 +37,21 @@ class Input:
         return self.path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def find_inputs(inputs: Sequence[str]) -> tuple[list[Input], list[Path]]:
+class Found(NamedTuple):
+    """What `find_inputs` found.
+
+    Attributes:
+        inputs: pictures and videos.
+        others: files in folders that are neither by their suffix.
+        made: files that are left out, as earlier calls have made them.
+    """
+
+    inputs: list[Input]
+    others: list[Path]
+    made: list[Path]
+
+
+def find_inputs(inputs: Sequence[str], made: Container[Path] = ()) -> Found:
     """Pictures and videos that are meant, each once, in order.
 
     A folder means everything below it, under names relative to it; a pattern with ``*``, ``?`` or ``**`` what it
@@ -44,50 +59,30 @@ def find_inputs(inputs: Sequence[str]) -> tuple[list[Input], list[Path]]:
 
     Args:
         inputs: files, folders and patterns.
-
-    Returns:
-        The inputs, and the files in folders that are neither pictures nor videos by their suffix.
+        made: what is no input, wherever it lies: predictions of earlier calls.
 
     Raises:
         DataError: an input does not exist, or nothing is left.
     """
     found: dict[Path, Input] = {}
     others: list[Path] = []
+    left_out: list[Path] = []
     for given in inputs:
         for path in _matches(given):
             for file, name in _files(path):
                 real = file.resolve()
+                if file in made:
+                    left_out += [file] if file.suffix.lower() in SUFFIXES | VIDEO_SUFFIXES else []
+                    continue
                 # A file that was named is tried whatever its suffix; a folder's odd files are only reported.
                 if path.is_dir() and file.suffix.lower() not in SUFFIXES | VIDEO_SUFFIXES:
                     others.append(file)
                 elif real not in found:
                     found[real] = Input(file, name)
     if not found:
-        raise DataError(f"no images or videos in {', '.join(inputs)}: check the path")
-    return _with_unique_names(list(found.values())), others
-
-
-def read_picture(path: Path) -> Picture:
-    """Picture as (H, W, 3) uint8 RGB, turned as its orientation tag says.
-
-    Grey, palette and 16-bit pictures are converted, transparency is dropped.
-
-    Raises:
-        DataError: the file cannot be read, is truncated, or is no picture.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    if is_truncated(content):
-        raise DataError(f"{path}: truncated after {len(content)} bytes")
-    try:
-        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
-    except cv2.error as error:
-        raise DataError(f"{path}: cannot be decoded ({error.err})") from error
-    if picture is None:
-        raise DataError(f"{path}: is no picture that can be decoded")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+        beside = f" beside predictions of earlier calls, such as {left_out[0]}" if left_out else ""
+        raise DataError(f"no images or videos in {', '.join(inputs)}{beside}: check the path")
+    return Found(_with_unique_names(list(found.values())), others, left_out)
 
 
 def read_frames(path: Path, wanted: Sequence[bool] | None = None) -> Iterator[tuple[int, Picture]]:
@@ -131,11 +126,14 @@ def video_properties(path: Path) -> tuple[int, float]:
 
 
 def _matches(given: str) -> list[Path]:
-    path = Path(given).expanduser()
+    path = user_path(given, "input")
     if path.exists():
         return [path]
+    # A folder that is there is meant as it is called, even if that has brackets in it.
+    there = next(parent for parent in path.parents if parent.exists())
+    pattern = Path(glob.escape(str(there))) / path.relative_to(there)
     # Path.glob takes no absolute patterns.
-    matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
+    matches = [Path(match) for match in sorted(glob.glob(str(pattern), recursive=True))]  # noqa: PTH207
     if not matches:
         raise DataError(f"{given} does not exist and matches nothing: check the path")
     return matches

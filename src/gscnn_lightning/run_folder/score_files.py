@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -150,7 +151,7 @@ def write_table(path: Path, rows: Mapping[str, Mapping[str, float | None]], firs
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write plain data as JSON; NaN and infinity become null.
+    """Write plain data as JSON, all of it or nothing; NaN and infinity become null.
 
     Args:
         path: file to write; an existing one is replaced, and its folder is made.
@@ -158,7 +159,9 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """
     plain = json.loads(json.dumps(content), parse_constant=lambda _: None)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(plain, indent=2) + "\n")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def read_file(path: Path, reader: Callable[[Path], T]) -> T:
