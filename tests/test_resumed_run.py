@@ -56,7 +56,7 @@ def rows_of(run):
     ("options", "steps"),
     [
         ((), (1, 4, 6)),
-        (("--trainer.check_val_every_n_epoch", "3"), (7,)),
+        (("--trainer.check_val_every_n_epoch", "2"), (10,)),
         (("--trainer.val_check_interval", "2"), (2,)),
         (("--config", "recipe/ema", "--trainer.callbacks.update_starting_at_step", "2"), (6,)),
     ],
