@@ -11,7 +11,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any, NoReturn, cast
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
@@ -35,6 +36,7 @@ from gscnn_lightning.run_folder import BEST, LAST
 from gscnn_lightning.score_names import MIOU
 from gscnn_lightning.shipped_configs import find_config, is_written_out
 from gscnn_lightning.task import GSCNNTask
+from gscnn_lightning.terminal import take_any_text
 from gscnn_lightning.tracking import check_installed, finish_wandb, log_config, run_loggers, saved_wandb_run_id
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
@@ -93,8 +95,21 @@ def _suggestion(message: str, parser: ArgumentParser) -> str:
     return f"\nDid you mean {' or '.join('--' + k for k in dict.fromkeys(close))}?" if close else ""
 
 
+class _InUtf8:
+    """A parser that saves configs in UTF-8, whatever the locale."""
+
+    def __init__(self, parser: ArgumentParser) -> None:
+        self.dump = parser.dump
+
+    def save(self, config: Namespace, path: str, *, skip_none: bool, **_: bool) -> None:
+        Path(path).write_text(self.dump(config, skip_none=skip_none), encoding="utf-8")
+
+
 class _SaveConfig(SaveConfigCallback):
     """Saves the config that ran in the run's directory, and with the trackers."""
+
+    def __init__(self, parser: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(cast(Any, _InUtf8(parser)), *args, **kwargs)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Hand it to the trackers; called in one process."""
@@ -307,6 +322,7 @@ def main(args: list[str] | None = None) -> None:
         args: arguments as on the command line; `sys.argv` by default.
     """
     keep_memory()
+    take_any_text()
     given = sys.argv[1:] if args is None else args
     if not given or given[0] not in (*SUBCOMMANDS, "-h", "--help"):
         given = ["fit", *given]

@@ -4,7 +4,10 @@ Names are put together and taken apart here only.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
+
+from gscnn_lightning.errors import SettingError
 
 MIOU = "miou"
 """Mean IoU, the score that chooses the best checkpoint."""
@@ -121,6 +124,34 @@ def class_of_iou(name: str) -> str | None:
         ('traffic light', None)
     """
     return name.removeprefix(_OF_CLASS).replace("_", " ") if name.startswith(_OF_CLASS) else None
+
+
+def check_class_names(class_names: Sequence[str]) -> None:
+    """Raise unless every class can be told from the others in logs and tables.
+
+    Args:
+        class_names: K names.
+
+    Raises:
+        SettingError: a name is empty, has line breaks or other control characters, or begins as formulas of
+            spreadsheets do; or two classes have one name, or one name in logs.
+
+    Example:
+        >>> check_class_names(["traffic light", "[road]"])
+    """
+    logged: dict[str, str] = {}
+    for name in class_names:
+        if not name.strip() or any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name):
+            raise SettingError(f"class name {name!r} is empty or has control characters: write a name in one line")
+        if name[0] in "=+-@":
+            raise SettingError(f"class name {name!r} is a formula for spreadsheets: begin it with something else")
+        other = logged.setdefault(class_iou_name(name), name)
+        if other != name:
+            raise SettingError(
+                f"classes {other!r} and {name!r} have one name in logs, {class_iou_name(name)}: rename one of them"
+            )
+    if len(set(class_names)) < len(class_names):
+        raise SettingError(f"class {max(class_names, key=list(class_names).count)!r} is there twice: name it once")
 
 
 def crop_name(factor: str) -> str:

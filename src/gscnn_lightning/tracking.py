@@ -1,12 +1,14 @@
 """Trackers beside the local files: Weights & Biases and TensorBoard. All that is known about either stands here."""
 
 import base64
+import csv
 import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -18,6 +20,8 @@ import numpy.typing as npt
 import torch
 import yaml
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from gscnn_lightning.drawing.maps import Color, overlay_labels
@@ -40,6 +44,41 @@ _ENVIRONMENT = {
     "WANDB_ERROR_REPORTING": "false",
 }
 """Settings of W&B's own that keep it from waiting, unless the user has set them."""
+
+
+class MetricsLogger(CSVLogger):
+    """Lightning's logger of metrics, in UTF-8 whatever the locale: names of classes are in its header."""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        """What writes ``metrics.csv``; made when it is first asked for, in the first process."""
+        if not isinstance(self._experiment, _Utf8Writer):
+            Path(self.root_dir).mkdir(parents=True, exist_ok=True)
+            self._experiment = _Utf8Writer(log_dir=self.log_dir)
+        return self._experiment
+
+
+class _Utf8Writer(ExperimentWriter):
+    """Writes what Lightning's would, which opens files in the encoding of the locale."""
+
+    def save(self) -> None:
+        """Append the rows that are in memory; all of the file is written anew when there are other columns."""
+        if not self.metrics:
+            return
+        path = Path(self.metrics_file_path)
+        rows: list[Any] = self.metrics
+        columns = sorted({*self.metrics_keys, *chain.from_iterable(rows)})
+        is_new = columns != self.metrics_keys or not path.is_file()
+        if is_new and path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = [*csv.DictReader(file), *rows]
+        with path.open("w" if is_new else "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            if is_new:
+                writer.writeheader()
+            writer.writerows(rows)
+        self.metrics_keys, self.metrics = columns, []
 
 
 def check_installed(class_paths: Sequence[str]) -> None:
@@ -72,7 +111,9 @@ def run_loggers(loggers: Sequence[Logger], settings: Sequence[Mapping[str, Any]]
     """
     listed = next((logger for logger in loggers if isinstance(logger, CSVLogger)), None)
     first = settings[0]
-    own = listed or CSVLogger(first.get("save_dir") or "runs", name=first.get("name") or "default")
+    own = listed or MetricsLogger(first.get("save_dir") or "runs", name=first.get("name") or "default")
+    if type(own) is CSVLogger:
+        own = MetricsLogger(**{"save_dir": own.save_dir, "name": own.name, **settings[loggers.index(own)]})
     directory = Path(own.log_dir)
     if len(loggers) > 1 or listed is None:
         _ = own.experiment  # reserves the directory before another logger writes to it
@@ -84,7 +125,7 @@ def run_loggers(loggers: Sequence[Logger], settings: Sequence[Mapping[str, Any]]
             # The metric that this logger would invent is none of ours.
             place = {"save_dir": own.save_dir, "name": own.name, "version": own.version, "default_hp_metric": False}
             logger = type(logger)(**{**given, **place})
-        if logger is not own:
+        if logger is not listed:
             result.append(logger)
     return result
 
@@ -192,7 +233,7 @@ def log_config(loggers: Sequence[Logger], config: str) -> None:
             run.config.update(yaml.safe_load(config), allow_val_change=True)
             path = Path(str(run.dir)) / "gscnn-fit.yaml"  # W&B has a config.yaml of its own
             if path.parent.is_dir():  # not in a disabled run
-                path.write_text(config)
+                path.write_text(config, encoding="utf-8")
                 run.save(str(path), base_path=str(path.parent), policy="now")
 
 

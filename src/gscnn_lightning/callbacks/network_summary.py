@@ -3,6 +3,7 @@
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelSummary
 from rich import get_console
+from rich.text import Text
 
 from gscnn_lightning.data.base import SegmentationDataModule
 from gscnn_lightning.models import GSCNN
@@ -25,5 +26,5 @@ class NetworkSummary(ModelSummary):
             crop = data.augmentation["crop_size"] if isinstance(data, SegmentationDataModule) else None
             height, width = crop or (1024, 2048)
             console = get_console()
-            console.print(f"{network.backbone.name}, one image of {height}x{width} pixels", soft_wrap=True)
+            console.print(Text(f"{network.backbone.name}, one image of {height}x{width} pixels"), soft_wrap=True)
             console.print(cost_table(network_cost(network, (height, width))))

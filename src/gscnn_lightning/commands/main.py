@@ -10,6 +10,7 @@ from typing import Any
 from gscnn_lightning.allocator import keep_memory
 from gscnn_lightning.errors import GSCNNError, SettingError
 from gscnn_lightning.parsing import CommandParser, summary
+from gscnn_lightning.terminal import take_any_text
 
 COMMANDS: dict[tuple[str, ...], str] = {
     ("scenes",): "scenes.scenes",
@@ -40,6 +41,7 @@ def main(args: Sequence[str] | None = None) -> None:
         args: arguments as on the command line; `sys.argv` by default.
     """
     keep_memory()
+    take_any_text()
     given = list(sys.argv[1:] if args is None else args)
     prog = "gscnn"
     try:
@@ -49,8 +51,12 @@ def main(args: Sequence[str] | None = None) -> None:
     except GSCNNError as error:
         sys.stderr.write(f"{prog}: error: {error}\n")
         sys.exit(2)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        sys.stderr.write(f"{prog}: error: cannot write {error.filename} ({error.strerror}): give another --out\n")
+    except OSError as error:
+        if error.filename is None:  # not about a file that somebody named
+            raise
+        path = str(error.filename)
+        path = path if len(path) <= 200 else f"{path[:60]}... ({len(path)} characters)"
+        sys.stderr.write(f"{prog}: error: cannot use {path} ({error.strerror}): give another path\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write(f"{prog}: interrupted\n")

@@ -46,6 +46,6 @@ def report(
         raise SettingError(f"{out} exists and is no report: choose another --out, or replace it with --overwrite true")
     page = render_report(load_runs(runs, names), width)
     part = out.with_name(f".{out.name}.part")
-    part.write_text(page, encoding="utf-8")
+    part.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of files in another encoding
     part.replace(out)
     say(f"{out} ({out.stat().st_size / 1e6:.1f} MB)")

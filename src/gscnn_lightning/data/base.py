@@ -23,6 +23,7 @@ from gscnn_lightning.data.kept_frames import KeptFrames, can_keep
 from gscnn_lightning.data.samplers import EvalSampler, TrainSampler
 from gscnn_lightning.data.source import Source
 from gscnn_lightning.errors import DataError, SettingError
+from gscnn_lightning.score_names import check_class_names
 
 Split = Literal["train", "val", "test", "predict"]
 Sample = dict[str, Any]
@@ -153,7 +154,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         ignore_index: label of void pixels, 255.
 
     Raises:
-        ValueError: a batch or epoch without samples, or `cache_gb` negative.
+        ValueError: a batch or epoch without samples, `cache_gb` negative, or names of classes that cannot be used.
     """
 
     def __init__(
@@ -182,6 +183,7 @@ class SegmentationDataModule(pl.LightningDataModule):
                 raise SettingError(f"{name} must be 1 or more, got {value}")
         if not 0 <= cache_gb < math.inf:
             raise SettingError(f"cache_gb must be a number of 0 or more, got {cache_gb}")
+        check_class_names(classes.names)
         self.num_classes = len(classes)
         self.class_names = classes.names
         self.class_colors = classes.colors

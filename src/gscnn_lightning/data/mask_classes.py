@@ -9,7 +9,8 @@ import yaml
 
 from gscnn_lightning.classes import IGNORE_INDEX, ClassTable
 from gscnn_lightning.data.files import UNKNOWN, Bytes, Color, color_table, label_table
-from gscnn_lightning.errors import DataError
+from gscnn_lightning.errors import DataError, SettingError
+from gscnn_lightning.score_names import check_class_names
 
 EXAMPLE = """masks: ids
 void: [255]
@@ -64,6 +65,10 @@ def read_classes(path: Path) -> MaskClasses:
             owners[value] = train_id
     if len(set(names)) < len(names):
         _refuse(path, f"class {max(names, key=names.count)!r} is there twice: name it once, with all its values")
+    try:
+        check_class_names(names)
+    except SettingError as error:
+        _refuse(path, str(error))
     for value in [] if void == "others" else _values(path, "void", void, kind):
         if value in owners:
             _refuse(path, f"value {value} belongs to both void and {names[owners[value]]}: give it to one of them")
@@ -91,8 +96,10 @@ def _load(path: Path) -> dict[str, Any]:
 def _row(path: Path, train_id: int, row: object, kind: str) -> tuple[str, Color, list[Any]]:
     """Name, display colour and raw values of one class."""
     where = f"class {train_id}"
-    if not isinstance(row, Mapping) or not isinstance(row.get("name"), str) or "color" not in row:
+    if not isinstance(row, Mapping) or "name" not in row or "color" not in row:
         _refuse(path, f"{where} is {row!r}: give it a name and a color")
+    if not isinstance(row["name"], str):  # as YAML takes yes, no, null and numbers for something else
+        _refuse(path, f"the name of {where} is {row['name']!r}, no text: write it in quotes")
     where = f"class {row['name']!r}"
     _refuse_unknown(path, where, row, {"name", "color", "values"})
     (color,) = _values(path, f"color of {where}", [row["color"]], "colors")

@@ -1,6 +1,7 @@
 """Plots: learning curves, confusion matrices, curves of the distance-based evaluation."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,8 @@ from gscnn_lightning.score_names import is_loss, loss_order, loss_title, main_sc
 
 Series = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 """Steps and values of one logged quantity."""
+
+_LONGEST = 40  # characters of a name beside an axis
 
 
 def plot_learning_curves(series: Mapping[str, Series], steps_per_epoch: float, out: Path) -> None:
@@ -168,15 +171,16 @@ def plot_confusion(counts: npt.NDArray[np.integer], class_names: Sequence[str], 
     """
     total = counts.sum(1, keepdims=True)
     percent = np.where(total > 0, 100 * counts / np.maximum(total, 1), np.nan)
-    side = 2.6 + 0.36 * len(class_names)
+    names = [name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…" for name in class_names]
+    side = 2.6 + 0.36 * len(names) + 0.1 * max(0, max(map(len, names), default=0) - 14)
     figure = Figure(figsize=(side, side), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
-    ticks = range(len(class_names))
+    ticks = range(len(names))
     # A dollar sign in a name begins no formula.
-    axes.set_xticks(ticks, class_names, rotation=90, parse_math=False)
-    axes.set_yticks(ticks, class_names, parse_math=False)
+    axes.set_xticks(ticks, names, rotation=90, parse_math=False)
+    axes.set_yticks(ticks, names, parse_math=False)
     axes.set(title="confusion in % of the true class", xlabel="predicted", ylabel="truth")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -184,4 +188,7 @@ def plot_confusion(counts: npt.NDArray[np.integer], class_names: Sequence[str], 
         value = percent[row, column]
         color = "white" if value > 55 else "black"
         axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize="small", color=color)
-    figure.savefig(path, dpi=110)
+    with warnings.catch_warnings():
+        # Names in other scripts than those of the font that comes with matplotlib are boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(path, dpi=110)

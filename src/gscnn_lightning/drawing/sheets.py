@@ -219,7 +219,8 @@ def _caption_strip(captions: Sequence[str], cell_width: int, width: int, size: i
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """Text cut from the left, where paths differ least, until it fits."""
+    """Text in one line, cut from the left, where paths differ least, until it fits."""
+    text = " ".join(text.splitlines())
     if font.getlength(text) <= width:
         return text
     start = next((i for i in range(len(text)) if font.getlength("…" + text[i:]) <= width), len(text))

@@ -19,6 +19,7 @@ from gscnn_lightning.report.gallery import LAYERS, fixed_gallery, percent, worst
 from gscnn_lightning.run_folder.run import Run
 from gscnn_lightning.score_names import (
     IOU,
+    class_iou_name,
     class_of_iou,
     is_loss,
     is_share,
@@ -240,10 +241,12 @@ def _worst_images(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
 def _chart_groups(runs: Sequence[Run]) -> list[tuple[str, list[Chart]]]:
     """Headings and charts: scores, losses, classes, and whatever else was logged."""
     quantities: dict[str, list[Any]] = {}
+    classes = {class_iou_name(name): name for run in runs for name in run.class_names}
     for number, run in enumerate(runs):
         for name in sorted(run.series):
             stage, _, quantity = name.partition("/") if "/" in name else ("", "", name)
             repeated = name.endswith("_epoch") and name.removesuffix("_epoch") in run.series
+            repeated = repeated and class_of_iou(quantity) is None  # a class may end so, too
             if name == "epoch" or stage == "test" or repeated or not np.isfinite(run.series[name][1]).any():
                 continue
             scale = 100.0 if is_share(quantity) else 1.0
@@ -260,7 +263,9 @@ def _chart_groups(runs: Sequence[Run]) -> list[tuple[str, list[Chart]]]:
         group = "IoU of the classes" if class_of_iou(quantity) else group
         loss = group == "Losses"
         unit = "%" if share else "loss" if loss else ""
-        chart = draw(_quantity_name(quantity), unit, quantities[quantity], best=share, may_be_log=loss)
+        chart = draw(
+            classes.get(quantity) or _quantity_name(quantity), unit, quantities[quantity], best=share, may_be_log=loss
+        )
         groups[group].append(chart)
     return [(title, charts) for title, charts in groups.items() if charts]
 

@@ -7,6 +7,7 @@ import numpy as np
 from gscnn_lightning.drawing.plots import Series
 from gscnn_lightning.errors import DataError
 from gscnn_lightning.run_folder import RunFolder
+from gscnn_lightning.score_names import class_of_iou
 
 
 def read_metrics(run: RunFolder) -> tuple[dict[str, Series], float]:
@@ -22,14 +23,15 @@ def read_metrics(run: RunFolder) -> tuple[dict[str, Series], float]:
     try:
         rows = []
         for path in (*run.earlier_metrics, run.metrics):
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 rows += list(csv.DictReader(file))
         columns: dict[str, dict[float, float]] = {}
         for row in rows:
             for key, value in row.items():
                 if value and key != "step":
-                    # Lightning appends "_step" to what is logged per step and per epoch at once.
-                    columns.setdefault(key.removesuffix("_step"), {})[float(row["step"])] = float(value)
+                    # Lightning appends "_step" to what is logged per step and per epoch at once; a class may end so.
+                    name = key if class_of_iou(key.partition("/")[2]) else key.removesuffix("_step")
+                    columns.setdefault(name, {})[float(row["step"])] = float(value)
     except (OSError, KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise DataError(f"{run.metrics} is not a metrics file of Lightning's CSVLogger: {error!r}") from error
     series: dict[str, Series] = {}
@@ -49,5 +51,5 @@ def logged_values(run: RunFolder, name: str) -> list[float]:
     """
     if not run.metrics.is_file():
         return []
-    with run.metrics.open(newline="") as file:
+    with run.metrics.open(newline="", encoding="utf-8") as file:
         return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]

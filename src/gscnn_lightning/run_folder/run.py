@@ -125,7 +125,7 @@ def load_run(directory: Path) -> Run:
     if folder.config.is_file():
         run.config_text, run.config = read_file(folder.config, _config)
     if folder.environment.is_file():
-        run.environment = read_file(folder.environment, lambda path: dict(json.loads(path.read_text())))
+        run.environment = read_file(folder.environment, lambda path: dict(json.loads(path.read_text(encoding="utf-8"))))
     run.confusion = read_confusion(folder, run.class_names)
     run.image_scores = read_image_scores(folder)
     for epoch, path in folder.pictured_epochs.items():
@@ -136,7 +136,7 @@ def load_run(directory: Path) -> Run:
 
 
 def _classes(path: Path) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     colors = tuple((int(r), int(g), int(b)) for r, g, b in record["colors"])
     names = tuple(str(name) for name in record["names"])
     if len(names) != len(colors):
@@ -145,7 +145,7 @@ def _classes(path: Path) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], .
 
 
 def _config(path: Path) -> tuple[str, dict[str, Any]]:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     return text, dict(_flattened(yaml.safe_load(text) or {}))
 
 

@@ -18,6 +18,9 @@ from gscnn_lightning.scores import ImageScores, Scores
 
 T = TypeVar("T")
 
+_NAMES = "surrogateescape"
+"""How names of files in another encoding are written, and read back: as their bytes."""
+
 
 def write_scores(run: RunFolder, stage: str, scores: Scores) -> None:
     """Write the scores of a stage as JSON, which knows no NaN: null stands for what could not be scored.
@@ -49,7 +52,7 @@ def read_scores(run: RunFolder, stage: str) -> Scores:
 
 
 def _scores(path: Path) -> Scores:
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     rows = {str(name): _floats(values) for name, values in record["classes"].items()}
     columns = dict.fromkeys(column for row in rows.values() for column in row)
     epoch, seconds = record.get("epoch"), record.get("training_seconds")
@@ -75,7 +78,7 @@ def write_image_scores(run: RunFolder, images: Sequence[ImageScores]) -> None:
         run: where to write.
         images: the images, all with the same scores.
     """
-    with run.image_scores.open("w", newline="") as file:
+    with run.image_scores.open("w", newline="", encoding="utf-8", errors=_NAMES) as file:
         writer = csv.writer(file)
         writer.writerow(["name", "index", *(images[0].values if images else ())])
         writer.writerows([image.name, image.index, *map(_cell, image.values.values())] for image in images)
@@ -91,7 +94,7 @@ def read_image_scores(run: RunFolder) -> list[ImageScores]:
 
 
 def _image_scores(path: Path) -> list[ImageScores]:
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8", errors=_NAMES) as file:
         rows = list(csv.DictReader(file))
     return [
         ImageScores(int(row.pop("index")), row.pop("name"), {key: float(v or "nan") for key, v in row.items()})
@@ -107,7 +110,7 @@ def write_confusion(run: RunFolder, counts: npt.NDArray[np.integer], class_names
         counts: (K, K) pixels, rows are true classes.
         class_names: K names.
     """
-    with run.confusion.open("w", newline="") as file:
+    with run.confusion.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["truth", *class_names])
         writer.writerows([name, *row] for name, row in zip(class_names, counts.tolist(), strict=True))
@@ -127,7 +130,7 @@ def read_confusion(run: RunFolder, class_names: Sequence[str]) -> npt.NDArray[np
 
 
 def _confusion(path: Path, class_names: Sequence[str]) -> npt.NDArray[np.int64]:
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         header, *rows = [row for row in csv.reader(file) if row]
     if header[1:] != [row[0] for row in rows] or (class_names and tuple(header[1:]) != tuple(class_names)):
         raise ValueError("its rows and columns are not the classes of the run")
@@ -143,7 +146,7 @@ def write_table(path: Path, rows: Mapping[str, Mapping[str, float | None]], firs
         first: heading of the row names.
     """
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8", errors=_NAMES) as file:
         writer = csv.writer(file)
         writer.writerow([first, *columns])
         for name, row in rows.items():
