@@ -75,7 +75,7 @@ class Predictor:
     While some pictures pass the network, others are read, drawn and written. Files, messages and results are those of
     one picture after the other. Memory holds a fixed number of pictures, of which at most two pass the network, and one
     at a time of those that are so large that the scores of all their pixels would take more than 2 GiB: these pass the
-    network in overlapping blocks, and take about 20 bytes per pixel beside.
+    network in overlapping blocks, and take about 16 bytes per pixel beside.
 
     Args:
         task: a `GSCNNTask` in evaluation mode; its settings say how to predict.
