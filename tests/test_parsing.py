@@ -157,3 +157,12 @@ def test_help_lists_the_arguments_of_the_class_that_gets_the_others(capsys):
     out = capsys.readouterr().out
     assert "  --shape_channels\n    width of the shape stream's first block" in out
     assert run("resnet18", "--channels", "8", function=build) == ["--backbone", "resnet18", "--channels", "8"]
+
+
+@pytest.mark.parametrize("args", [["", "x"], ["a", "--out", ""], ["a", "--out="]])
+def test_what_is_empty_is_refused(args):
+    def command(word: str, inputs: Sequence[str], /, out: str = "out") -> None:
+        """Do it."""
+
+    with pytest.raises(SettingError, match="is empty"):
+        CommandParser("do", command).run(args)

@@ -1,5 +1,6 @@
 """What is said in more than one file of the project says the same everywhere."""
 
+import ast
 import configparser
 import re
 from pathlib import Path
@@ -30,6 +31,28 @@ def test_files_that_contributing_points_at_exist():
     places = (ROOT, source, source / "prediction", source / "commands")
     for path in re.findall(r"`([\w/]+\.py)`", text):
         assert any((place / path).is_file() for place in places), path
+
+
+def test_text_files_are_read_and_written_in_utf_8():
+    """By calls that say so, as the default is that of the locale."""
+    for path in (ROOT / "src").rglob("*.py"):
+        for call in (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if _opens(node)):
+            text = ast.unparse(call)
+            binary = any(isinstance(a, ast.Constant) and "b" in str(a.value) for a in call.args)
+            assert "encoding=" in text or binary or "'/proc/" in text, f"{path}, line {call.lineno}: {text}"
+
+
+def _opens(node):
+    named = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    return (
+        named
+        and node.func.attr in ("read_text", "write_text", "open")
+        and ast.unparse(node.func.value)
+        not in (
+            "os",
+            "Image",
+        )
+    )
 
 
 def test_versions_of_python_are_the_same_everywhere():

@@ -72,7 +72,7 @@ def _data_of(config: str) -> dict[str, Any]:
     """The data settings of a config; empty if it has none."""
     path = None if is_written_out(config) else find_config(config)
     try:
-        content = yaml.safe_load(config if path is None else path.read_text())
+        content = yaml.safe_load(config if path is None else path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise SettingError(f"config {config} cannot be read ({reason}): check --config") from error

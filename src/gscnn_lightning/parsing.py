@@ -139,6 +139,8 @@ class CommandParser(ArgumentParser):
                 others.append(name + equals + value)
                 others += [left.pop(0)] if not equals and left and not left[0].startswith("--") else []
         placed = self._placed(words, named)
+        if "" in placed:
+            self.error("an argument is empty: write what it is, or leave it out")
         if placed and not self._unnamed:
             self.error(f"{placed[0]!r} is no setting: settings begin with --")
         # What stands without a name comes last, where even dashes are no options.
@@ -199,7 +201,9 @@ def _handed_on(function: Callable[..., Any]) -> str:
     if function not in _HANDED_TO:
         return ""
     path, name, _, without = _HANDED_TO[function]
-    found = next(n for n in ast.parse(path.read_text()).body if isinstance(n, ast.ClassDef) and n.name == name)
+    found = next(
+        n for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, ast.ClassDef) and n.name == name
+    )
     told = _argument_texts(ast.get_docstring(found) or "")
     texts = {argument: text for argument, text in told.items() if argument not in without}
     lines = (textwrap.fill(text, 92, initial_indent=" " * 4, subsequent_indent=" " * 4) for text in texts.values())

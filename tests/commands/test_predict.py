@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from gscnn_lightning.commands.main import main as tools
 from gscnn_lightning.data.scenes.draw import write_scenes
 from gscnn_lightning.errors import DataError, SettingError
 from gscnn_lightning.inference import predict_logits
+from gscnn_lightning.models import GSCNN
 from gscnn_lightning.prediction import predictor
 from gscnn_lightning.prediction.files import PredictionFiles
 from gscnn_lightning.prediction.inputs import Input
@@ -289,8 +291,14 @@ def test_large_pictures_pass_in_blocks_and_small_memory_ends_no_run(checkpoint, 
     monkeypatch.setattr(predictor.Predictor, "_pass", no_memory)
     run(path, "in", "--out", "other", code=1)
     message = capsys.readouterr().err
-    assert "in/large.png: it needs more memory than there is: give a smaller --window, or cut it into tiles" in message
+    assert "not predicted: large: the network cannot take its 700x900 pixels ([enforce fail] Default" in message
+    assert "--window [512,512] takes less memory" in message
     assert Path("other/small_labels.png").exists()
+    monkeypatch.setattr(predictor, "read_picture", lambda path: np.empty((1 << 40, 1 << 20), np.uint8))
+    run(path, "in", "--out", "none", code=1)
+    message = capsys.readouterr().err
+    assert message.count("it needs more memory than there is: cut it into tiles") == 2
+    assert "Traceback" not in message
 
 
 def test_blocks_make_up_the_whole():
@@ -303,6 +311,43 @@ def test_blocks_make_up_the_whole():
             assert len(seen) <= side
             assert seen.start == 0 or block.middle.start - seen.start == margin
             assert seen.stop == length or seen.stop - block.middle.stop == margin
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (
+            AssertionError("height (23)\nmust be divisible by window (7)"),
+            r"\(height \(23\) must be divisible by window \(7\)\)",
+        ),
+        (torch.OutOfMemoryError("out of memory"), r"--window \[512,512\] takes less memory"),
+    ],
+)
+def test_pictures_that_the_network_cannot_take_are_named_and_the_others_predicted(
+    checkpoint, video, tmp_path, monkeypatch, capsys, error, remedy
+):
+    forward = GSCNN.forward
+
+    def particular(self, image, *args, **kwargs):
+        if image.shape[-2:] == (48, 64):
+            raise error
+        return forward(self, image, *args, **kwargs)
+
+    (tmp_path / "in").mkdir()
+    for index in range(3):
+        cv2.imwrite(f"in/{index}.png", photo(index, (48, 64) if index == 1 else (60, 80)))
+    video(2, "in/drive.mp4")
+    with monkeypatch.context() as patched:
+        patched.setattr(GSCNN, "forward", particular)
+        run(checkpoint[0], "in", "--out", "out", code=1)
+    assert sorted(path.name for path in Path("out").glob("*_labels.png")) == ["0_labels.png", "2_labels.png"]
+    message = capsys.readouterr().err
+    assert re.search(rf"not predicted: 1: the network cannot take its 48x64 pixels .*{remedy}", message)
+    assert re.search(r"not predicted: in/drive.mp4: 2 frames are missing, the first is drive/000000: the net", message)
+    assert "2 of 4 inputs predicted into out" in message
+    assert "Traceback" not in message
+    run(checkpoint[0], "in", "--out", "out")
+    assert Path("out/1_labels.png").exists()
 
 
 def test_broken_video_is_named(checkpoint, tmp_path, capsys):

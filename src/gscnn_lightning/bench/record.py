@@ -158,7 +158,7 @@ def read_record(path: Path, bench: str) -> dict[str, Any]:
     """
     remedy = f"give a file that gscnn bench {bench} --out wrote"
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no JSON"
         raise SettingError(f"{path} cannot be read ({reason}): {remedy}") from error

@@ -23,10 +23,10 @@ def predict(
     """Predict images, folders, patterns and videos with a checkpoint of gscnn-fit.
 
     Every image gets NAME_labels.png (train ids), NAME_color.png, NAME_overlay.png and, from a network with shape
-    stream, NAME_boundary.png. Pictures that cannot be read are named at the end, and the exit code is 1. A second call
-    with the same settings makes what is missing: what exists is kept if it was made of the same file, made again if
-    that has changed since, and not touched if it was made of another file. OUT/predictions.json tells which it was.
-    Predictions are never inputs, wherever they lie.
+    stream, NAME_boundary.png. Pictures that cannot be read or predicted are named at the end, and the exit code is 1. A
+    second call with the same settings makes what is missing: what exists is kept if it was made of the same file, made
+    again if that has changed since, and not touched if it was made of another file. OUT/predictions.json tells which it
+    was. Predictions are never inputs, wherever they lie.
 
     Examples:
       gscnn predict best.ckpt street.jpg --out predictions

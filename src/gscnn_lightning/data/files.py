@@ -62,7 +62,7 @@ def data_root(root: str | Path | None, variable: str, name: str) -> Path:
     chosen = root if root is not None else os.environ.get(variable)
     if not chosen:
         raise DataError(f"where is {name}? Pass root (--data.root FOLDER) or set the environment variable {variable}")
-    path = user_path(chosen, "root")
+    path = user_path(chosen, "data.root")
     if not path.is_dir():
         raise DataError(f"{name} root {path} does not exist: correct root (--data.root FOLDER) or {variable}")
     return path

@@ -49,7 +49,7 @@ class FolderDataModule(SegmentationDataModule):
         lists: str | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        folder, classes = user_path(root, "root"), str(user_path(classes, "classes"))
+        folder, classes = user_path(root, "data.root"), str(user_path(classes, "data.classes"))
         inside = folder / classes
         try:
             mask_classes = read_classes(inside if inside.is_file() else find_config(str(classes), "classes"))
@@ -81,10 +81,10 @@ class FolderDataModule(SegmentationDataModule):
     def _place(self, split: str) -> Path:
         """Folder of the images, or list, of a split."""
         name, pattern = ("images", self.images) if self.lists is None else ("lists", self.lists)
-        return user_path(self.root / pattern.format(split=split), name)
+        return user_path(self.root / pattern.format(split=split), f"data.{name}")
 
     def _found(self, split: str) -> FileSource:
-        images, masks = self._place(split), user_path(self.root / self.masks.format(split=split), "masks")
+        images, masks = self._place(split), user_path(self.root / self.masks.format(split=split), "data.masks")
         for folder, setting in ((images, "images"), (masks, "masks")):
             if not folder.is_dir() and not (split == "predict" and setting == "masks"):
                 raise DataError(

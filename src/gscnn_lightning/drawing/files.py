@@ -46,7 +46,7 @@ def write_picture(path: Path, picture: npt.NDArray[np.uint8], overwrite: bool = 
             "if this run wrote it, two images have the same name"
         ) from error
     except OSError as error:
-        raise DataError(f"cannot write {path}: {error}") from error
+        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _link(part: Path, path: Path) -> None:

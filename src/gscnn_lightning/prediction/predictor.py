@@ -26,7 +26,7 @@ from gscnn_lightning.inference import predict_logits
 from gscnn_lightning.output import GSCNNOutput, Prediction, predictions
 from gscnn_lightning.prediction.files import PredictionFiles
 from gscnn_lightning.prediction.inputs import Input, read_frames, video_properties
-from gscnn_lightning.prediction.turns import Turns
+from gscnn_lightning.prediction.turns import Stopped, Turns
 from gscnn_lightning.terminal import progress, say
 
 # Pictures with more pixels at their largest scale are predicted in windows: whole ones would take too much memory.
@@ -75,7 +75,7 @@ class Predictor:
     While some pictures pass the network, others are read, drawn and written. Files, messages and results are those of
     one picture after the other. Memory holds a fixed number of pictures, of which at most two pass the network, and one
     at a time of those that are so large that the scores of all their pixels would take more than 2 GiB: these pass the
-    network in overlapping blocks, and take about 20 bytes per pixel beside.
+    network in overlapping blocks, and take about 16 bytes per pixel beside.
 
     Args:
         task: a `GSCNNTask` in evaluation mode; its settings say how to predict.
@@ -118,6 +118,7 @@ class Predictor:
 
     def _predict_video(self, item: Input, failed: list[str]) -> None:
         count, rate = video_properties(item.path)
+        faults: list[str] = []
         wanted = [not self.is_done(_frame_name(item, index)) for index in range(count)]
         made = False
 
@@ -126,16 +127,20 @@ class Predictor:
                 for index, frame in read_frames(item.path, wanted):
                     yield _frame_name(item, index), frame
             except DataError as error:  # the frames before are predicted all the same
-                failed.append(str(error))
+                faults.append(str(error))
 
+        frame_faults: list[str] = []
         try:
             with progress(sum(wanted) or None, item.path.name) as advance:
                 for message in self._all(frames()):
-                    failed += [] if message is None else [message]
+                    frame_faults += [] if message is None else [message]
                     made = True
                     advance()
         except DataError as error:
-            failed.append(str(error))
+            faults.append(str(error))
+        if frame_faults:
+            faults.append(f"{item.path}: {len(frame_faults)} frames are missing, the first is {frame_faults[0]}")
+        failed += ["; ".join(faults)] if faults else []
         for kind in ("overlay", "color"):
             if kind in self.files.formats:
                 _join_frames(self.files.directory, item.name, kind, rate, self.files.overwrite or made)
@@ -163,7 +168,7 @@ class Predictor:
             turns.close()
 
     def _one(self, turns: Turns, name: str, source: Path | Picture) -> str | None:
-        """From reading a picture to its files; returns what kept it from being predicted."""
+        """From reading a picture to its files; returns what kept it from being read or predicted."""
         turns.check()
         try:
             return self._read_and_write(turns, name, source)
@@ -171,7 +176,7 @@ class Predictor:
             if not _is_out_of_memory(error):
                 raise
             called = source if isinstance(source, Path) else name
-            return f"{called}: it needs more memory than there is: give a smaller --window, or cut it into tiles"
+            return f"{called}: it needs more memory than there is: cut it into tiles"
 
     def _read_and_write(self, turns: Turns, name: str, source: Path | Picture) -> str | None:
         if not isinstance(source, Path):
@@ -192,7 +197,13 @@ class Predictor:
 
     def _write(self, turns: Turns, name: str, called: str, picture: Picture) -> str | None:
         try:
-            self.files.write(self._predict(turns, name, picture), missing_only=not self.files.overwrite)
+            prediction = self._predict(turns, name, picture)
+        except Stopped:
+            raise
+        except Exception as error:  # what networks and devices refuse they refuse each in its own way
+            return f"{name}: the network cannot take its {picture.shape[0]}x{picture.shape[1]} pixels{_why(error)}"
+        try:
+            self.files.write(prediction, missing_only=not self.files.overwrite)
         except DataError as error:
             # Whatever else keeps a file from being written, as a full disk, does so with the next one, too.
             if getattr(error.__cause__, "errno", None) != errno.ENAMETOOLONG:
@@ -290,11 +301,16 @@ def _blocks(length: int, side: int, margin: int) -> list[_Block]:
     return blocks
 
 
+def _why(error: Exception) -> str:
+    """Reason in brackets, and what helps where the memory did not suffice."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f" ({reason})" + (": --window [512,512] takes less memory" if _is_out_of_memory(error) else "")
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether an operation has failed for want of memory, on whatever device."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return "allocate memory" in str(error) or "not enough memory" in str(error) or "Insufficient memory" in str(error)
+    told = ("allocate memory", "not enough memory", "Insufficient memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in told)
 
 
 def _frame_name(item: Input, index: int) -> str:

@@ -129,7 +129,7 @@ def _check_arguments(arguments: Sequence[str], files: Mapping[str, Path]) -> Non
     """Refuse to set for all rows what the rows differ in, and what this tool sets."""
     taken = {"seed_everything": "give --seeds", "ckpt_path": "an interrupted row goes on by itself"}
     for row, file in files.items():
-        for key in _dotted(yaml.safe_load(file.read_text()) or {}):
+        for key in _dotted(yaml.safe_load(file.read_text(encoding="utf-8")) or {}):
             taken.setdefault(key, f"row {row} sets it; rows of your own are configs: --rows control,FILE")
     for word in arguments:
         key = word.removeprefix("--").partition("=")[0]
@@ -159,7 +159,7 @@ def _settings(training: Training) -> dict[str, Any]:
 def _check_folder(trainings: Sequence[Training], out: Path) -> None:
     """Compare the settings with those of the folder's earlier trainings, and keep them for the next time."""
     path = out / "settings.json"
-    kept: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for training in {t.row: t for t in trainings}.values():
         settings = json.loads(json.dumps(_settings(training)))
         what = f"{out} has an ablation with other settings. Row {training.row}"
@@ -260,7 +260,7 @@ def _report(results: Sequence[Result], parameters: Mapping[str, int], out: Path)
         say(text)
     _save(results, scores, changes, parameters, out)
     markdown = [table.markdown() for table in tables] + ["".join(f"- {line}\n" for line in failed)]
-    (out / "ablation.md").write_text("\n".join(part for part in markdown if part))
+    (out / "ablation.md").write_text("\n".join(part for part in markdown if part), encoding="utf-8")
     say(f"saved in {out}: ablation.csv, ablation.json, ablation.md")
 
 

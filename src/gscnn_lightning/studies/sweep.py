@@ -91,7 +91,7 @@ def _check_folder(settings: Mapping[str, Any], out: Path) -> None:
     path = out / "settings.json"
     settings = json.loads(json.dumps(settings))
     if path.is_file():
-        kept = json.loads(path.read_text())
+        kept = json.loads(path.read_text(encoding="utf-8"))
         # Once, configs were kept apart.
         configs = [word for config in kept.pop("configs", []) for word in ("--config", config)]
         kept["overrides"] = [*configs, *kept.get("overrides", [])]
@@ -215,7 +215,7 @@ def _report(runs: Sequence[Run], plan: Sweep, out: Path) -> None:
     for run in runs:
         if run.message:
             say(f"run {run.number} failed, {run.message}")
-    with (out / "sweep.csv").open("w", newline="") as file:
+    with (out / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["run", "state", plan.metric, *plan.parameters, "message"])
         for run in runs:

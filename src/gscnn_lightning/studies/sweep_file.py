@@ -29,7 +29,7 @@ def read_sweep(file: str) -> dict[str, Any]:
     """
     path = find_config(file, "sweep")
     try:
-        config = yaml.safe_load(path.read_text())
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingError(f"sweep file {file} cannot be read ({error.strerror}): check the path") from error
     except (yaml.YAMLError, ValueError) as error:  # a date that does not exist is a ValueError

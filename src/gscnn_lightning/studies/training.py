@@ -52,7 +52,7 @@ def run_training(command: Sequence[str], log: Path, on_epoch: Callable[[str], bo
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     # Notebooks ask for colours, which have no place in a file.
     environment = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
-    environment |= {"PATH": path, "PYTHONUNBUFFERED": "1"}
+    environment |= {"PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
     try:
         process = subprocess.Popen(
             command,
@@ -60,13 +60,14 @@ def run_training(command: Sequence[str], log: Path, on_epoch: Callable[[str], bo
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
         )
     except OSError as error:
         raise SettingError(f"{command[0]} cannot be started ({error.strerror}): check the command") from error
     lines: list[str] = []
     try:
-        with log.open("w") as file:
+        with log.open("w", encoding="utf-8") as file:
             for line in process.stdout or ():
                 file.write(line)
                 file.flush()
