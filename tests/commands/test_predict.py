@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from gscnn_lightning.commands.main import main as tools
 from gscnn_lightning.data.scenes.draw import write_scenes
 from gscnn_lightning.errors import DataError, SettingError
 from gscnn_lightning.inference import predict_logits
+from gscnn_lightning.models import GSCNN
 from gscnn_lightning.prediction.files import PredictionFiles
 from gscnn_lightning.prediction.inputs import Input
 from gscnn_lightning.prediction.submission import CITIES, check_submission
@@ -177,6 +179,43 @@ def test_video_is_predicted_frame_by_frame_and_joined(checkpoint, video, tmp_pat
     run(checkpoint[0], "drive.mp4", "--out", "out", "--formats", "[labels,overlay]")
     assert (tmp_path / "out/drive/000003_labels.png").exists()
     assert (tmp_path / "out/drive/000001_labels.png").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (
+            AssertionError("height (23)\nmust be divisible by window (7)"),
+            r"\(height \(23\) must be divisible by window \(7\)\)",
+        ),
+        (torch.OutOfMemoryError("out of memory"), r"--window \[512,512\] takes less memory"),
+    ],
+)
+def test_pictures_that_the_network_cannot_take_are_named_and_the_others_predicted(
+    checkpoint, video, tmp_path, monkeypatch, capsys, error, remedy
+):
+    forward = GSCNN.forward
+
+    def particular(self, image, *args, **kwargs):
+        if image.shape[-2:] == (48, 64):
+            raise error
+        return forward(self, image, *args, **kwargs)
+
+    (tmp_path / "in").mkdir()
+    for index in range(3):
+        cv2.imwrite(f"in/{index}.png", photo(index, (48, 64) if index == 1 else (60, 80)))
+    video(2, "in/drive.mp4")
+    with monkeypatch.context() as patched:
+        patched.setattr(GSCNN, "forward", particular)
+        run(checkpoint[0], "in", "--out", "out", code=1)
+    assert sorted(path.name for path in Path("out").glob("*_labels.png")) == ["0_labels.png", "2_labels.png"]
+    message = capsys.readouterr().err
+    assert re.search(rf"not predicted: 1: the network cannot take its 48x64 pixels .*{remedy}", message)
+    assert re.search(r"not predicted: in/drive.mp4: 2 frames are missing, the first is drive/000000: the net", message)
+    assert "2 of 4 inputs predicted into out" in message
+    assert "Traceback" not in message
+    run(checkpoint[0], "in", "--out", "out")
+    assert Path("out/1_labels.png").exists()
 
 
 def test_broken_video_is_named(checkpoint, tmp_path, capsys):

@@ -23,8 +23,8 @@ def predict(
     """Predict images, folders, patterns and videos with a checkpoint of gscnn-fit.
 
     Every image gets NAME_labels.png (train ids), NAME_color.png, NAME_overlay.png and, from a network with shape
-    stream, NAME_boundary.png. Pictures that cannot be read are named at the end, and the exit code is 1. What exists is
-    kept: a second call with the same settings makes what is missing.
+    stream, NAME_boundary.png. Pictures that cannot be read or predicted are named at the end, and the exit code is 1.
+    What exists is kept: a second call with the same settings makes what is missing.
 
     Examples:
       gscnn predict best.ckpt street.jpg --out predictions

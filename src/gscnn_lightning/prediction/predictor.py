@@ -22,7 +22,7 @@ from gscnn_lightning.inference import predict_logits
 from gscnn_lightning.output import GSCNNOutput, Prediction, predictions
 from gscnn_lightning.prediction.files import PredictionFiles
 from gscnn_lightning.prediction.inputs import Input, read_frames, read_picture, video_properties
-from gscnn_lightning.prediction.turns import Turns
+from gscnn_lightning.prediction.turns import Stopped, Turns
 from gscnn_lightning.run_folder.score_files import write_json
 from gscnn_lightning.terminal import progress, say
 
@@ -98,6 +98,7 @@ class Predictor:
 
     def _predict_video(self, item: Input, failed: list[str]) -> None:
         count, rate = video_properties(item.path)
+        faults: list[str] = []
         wanted = [not self.is_done(_frame_name(item, index)) for index in range(count)]
 
         def frames() -> Iterator[tuple[str, Callable[[], Picture]]]:
@@ -105,14 +106,19 @@ class Predictor:
                 for index, frame in read_frames(item.path, wanted):
                     yield _frame_name(item, index), partial(_same, frame)
             except DataError as error:  # the frames before are predicted all the same
-                failed.append(str(error))
+                faults.append(str(error))
 
+        frame_faults: list[str] = []
         try:
             with progress(sum(wanted) or None, item.path.name) as advance:
-                for _ in self._all(frames()):
+                for message in self._all(frames()):
+                    frame_faults += [] if message is None else [message]
                     advance()
         except DataError as error:
-            failed.append(str(error))
+            faults.append(str(error))
+        if frame_faults:
+            faults.append(f"{item.path}: {len(frame_faults)} frames are missing, the first is {frame_faults[0]}")
+        failed += ["; ".join(faults)] if faults else []
         for kind in ("overlay", "color"):
             if kind in self.files.formats:
                 _join_frames(self.files.directory, item.name, kind, rate, self.files.overwrite)
@@ -120,7 +126,7 @@ class Predictor:
     def _all(
         self, pictures: Iterable[tuple[str, Callable[[], Picture]]], number: int | None = None
     ) -> Iterator[str | None]:
-        """Predict and write pictures, given by name and reading function; yields what kept each from being read."""
+        """Predict and write pictures, given by name and reading function; yields what kept each from it."""
         turns = Turns(self.task.device, _LARGE)
         if number == 1:
             turns.at_once = 1
@@ -142,13 +148,19 @@ class Predictor:
             turns.close()
 
     def _one(self, turns: Turns, name: str, read: Callable[[], Picture]) -> str | None:
-        """From reading a picture to its files; returns what kept it from being read."""
+        """From reading a picture to its files; returns what kept it from being read or predicted."""
         turns.check()
         try:
             picture = read()
         except DataError as error:
             return str(error)
-        self.files.write(self._predict(turns, name, picture), missing_only=not self.files.overwrite)
+        try:
+            prediction = self._predict(turns, name, picture)
+        except Stopped:
+            raise
+        except Exception as error:  # what networks and devices refuse they refuse each in its own way
+            return f"{name}: the network cannot take its {picture.shape[0]}x{picture.shape[1]} pixels{_why(error)}"
+        self.files.write(prediction, missing_only=not self.files.overwrite)
         return None
 
     @torch.inference_mode()
@@ -177,6 +189,13 @@ class Predictor:
             prediction = predictions(output, {"name": [name], "image": image}, with_gates=gates)[0]
         # The picture as it was read is in one piece, which drawing is faster with.
         return replace(prediction, photo=picture)
+
+
+def _why(error: Exception) -> str:
+    """Reason in brackets, and what helps where the memory did not suffice."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in reason
+    return f" ({reason})" + (": --window [512,512] takes less memory" if memory else "")
 
 
 def _reading(item: Input) -> Callable[[], Picture]:
