@@ -22,7 +22,7 @@ from gscnn_lightning.losses.checks import Variant
 from gscnn_lightning.metrics.evaluation import Evaluation
 from gscnn_lightning.models import GSCNN
 from gscnn_lightning.models.folding import folded
-from gscnn_lightning.models.layers import trains_faster_channels_last
+from gscnn_lightning.models.layers import set_memory_format, trains_faster_channels_last
 from gscnn_lightning.optim import SGD, parameter_groups, poly_decay, warmup
 from gscnn_lightning.output import GSCNNOutput, Prediction, predictions
 from gscnn_lightning.score_names import IOU, MIOU, class_iou_name, crop_name
@@ -269,7 +269,7 @@ class GSCNNTask(pl.LightningModule):
 
     def _set_layout(self, channels_last: bool) -> None:
         self.channels_last = channels_last
-        self.network = self.network.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+        set_memory_format(self.network, torch.channels_last if channels_last else torch.contiguous_format)
 
     def _evaluate(self, batch: Batch, stage: str) -> None:
         labels = batch["mask"]

@@ -1,6 +1,7 @@
 """The regular stream: any timm model that returns a pyramid of feature maps."""
 
 import difflib
+import functools
 import logging
 from collections.abc import Collection
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gscnn_lightning.errors import BackboneError, WeightsError
+from gscnn_lightning.models.input_sizes import SMALLEST, InputSizes, crop, find_input_sizes, pad
 from gscnn_lightning.models.weights import installed_weights, read_backbone_weights
 
 SUGGESTIONS = (
@@ -25,6 +27,11 @@ SUGGESTIONS = (
 # What families want to be told so that they take any input size; the first set that the constructor accepts is used.
 # Dilation comes first: a backbone that cannot dilate raises and keeps its own strides.
 _CONSTRUCTOR_VARIANTS: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
+
+# Images are padded to multiples of more than this many pixels only after it has been said.
+_COSTLY = 64
+
+_log = logging.getLogger(__name__)
 
 
 class Backbone(nn.Module):
@@ -43,13 +50,16 @@ class Backbone(nn.Module):
         strides: stride of every map with respect to the image.
         skip_index: the map that the decoder reads: stride 4, or the closest that there is.
         gate_indices: the three maps that the gates of the shape stream read: the second, the third and the last.
+        input_sizes: heights and widths that the family takes. Images of other sizes are padded by repeating their last
+            row and column, and the maps are cut back.
 
     Where the first map is at full resolution, as in WideResNet-38, the second is only half a step away from it: the
     decoder then reads stride 2, and the gates the third, the fourth and the last map, which have the strides that the
     gates read elsewhere.
 
     Raises:
-        BackboneError: the name is unknown to timm, or the model has no usable pyramid of maps.
+        BackboneError: the name is unknown to timm, the model has no usable pyramid of maps, or it takes images of one
+            size only.
         WeightsError: the pretrained weights cannot be fetched, read or do not fit.
     """
 
@@ -73,11 +83,13 @@ class Backbone(nn.Module):
         self.encoder = _create_features(name, pretrained, output_stride, weights)
         if not dilation:
             _remove_dilation(self.encoder)
+        _step_before_convolving(self.encoder)
         self.channels_last = getattr(self.encoder, "output_fmt", None) == "NHWC"
         info: Any = self.encoder.feature_info
         self.channels: list[int] = list(info.channels())
         self.strides: list[int] = list(info.reduction())
         self._check_pyramid()
+        self.input_sizes = self._find_input_sizes()
         full_resolution = self.strides[0] == 1
         skip_stride, first_gate = (2, 2) if full_resolution else (4, 1)
         self.skip_index = min(range(len(self.strides)), key=lambda i: abs(self.strides[i] - skip_stride))
@@ -90,12 +102,19 @@ class Backbone(nn.Module):
         """Feature maps of an image.
 
         Args:
-            image: (B, 3, H, W) float RGB in [0, 1].
+            image: (B, 3, H, W) float RGB in [0, 1], of at least 32 pixels a side.
 
         Returns:
             One (B, C, h, w) map per stage, the earliest first.
         """
-        maps = self.encoder((image - self.mean) / self.std)
+        padded = pad((image - self.mean) / self.std, self.input_sizes)
+        size, padded_size = ((x.shape[-2], x.shape[-1]) for x in (image, padded))
+        maps = self._maps(padded)
+        return maps if padded_size == size else [crop(m, size, padded_size) for m in maps]
+
+    def _maps(self, image: Tensor) -> list[Tensor]:
+        """Maps of a normalised image of a size that the family takes."""
+        maps = self.encoder(image)
         return [m.permute(0, 3, 1, 2).contiguous() for m in maps] if self.channels_last else list(maps)
 
     def freeze(self, stages: int, used: Collection[int]) -> None:
@@ -144,15 +163,51 @@ class Backbone(nn.Module):
 
     def _dependencies(self) -> list[set[str]]:
         """Names of the parameters that every map depends on; autograd knows in any family, module names do not tell."""
-        names, parameters = zip(*self.encoder.named_parameters(), strict=True)
+        names: dict[Tensor, str] = {
+            parameter: name for name, parameter in self.encoder.requires_grad_().named_parameters()
+        }
         self.eval()
+        side = self.input_sizes.fitting(SMALLEST)
         with torch.enable_grad():
-            maps = self(torch.zeros(1, 3, 64, 64))
-        reached = []
-        for m in maps:
-            gradients = torch.autograd.grad(m.sum(), parameters, retain_graph=True, allow_unused=True)
-            reached.append({name for name, gradient in zip(names, gradients, strict=True) if gradient is not None})
-        return reached
+            maps = self._maps(torch.zeros(1, 3, side, side))
+        return [{names[leaf] for leaf in _leaves(m) if leaf in names} for m in maps]
+
+    def _find_input_sizes(self) -> InputSizes:
+        """The heights and widths that the family takes, found out by trying.
+
+        Raises:
+            BackboneError: it works on one size only, or on none.
+        """
+        config = timm.get_pretrained_cfg(self.name, allow_unregistered=True)
+        native = max(config.input_size[1:]) if config else 224
+        self.encoder.eval()
+        sizes = find_input_sizes(lambda height, width: self._fault(height, width) is None, native)
+        fault = None if sizes else self._fault(native, native)
+        other = None if sizes else self._fault(native, 2 * native)
+        self.encoder.train()
+        if sizes is None:
+            raise BackboneError(
+                f"backbone {self.name!r} cannot be the regular stream: "
+                + (f"it takes images of {native}x{native} pixels only ({other})" if fault is None else fault)
+                + f". Use a backbone for images of any size such as {', '.join(SUGGESTIONS)}"
+            )
+        if sizes.multiple > _COSTLY:
+            _log.warning(
+                "backbone %r works on heights and widths that are multiples of %d pixels: images and crops of other "
+                "sizes are padded for it, which takes time",
+                *(self.name, sizes.multiple),
+            )
+        return sizes
+
+    @torch.no_grad()
+    def _fault(self, height: int, width: int) -> str | None:
+        """What is wrong with the maps of an image of a size, None if nothing is."""
+        try:
+            maps = self._maps(torch.zeros(1, 3, height, width))
+        except Exception as error:  # families assert, index, reshape and add, each in its own way
+            return _in_one_line(error)
+        found = [m.shape[1] if m.ndim == 4 else 0 for m in maps]
+        return None if found == self.channels else f"its maps have {found} channels in place of {self.channels}"
 
     def train(self, mode: bool = True) -> Self:
         """Training mode for all but the frozen normalisation layers."""
@@ -191,11 +246,12 @@ def _create_features(name: str, pretrained: bool, output_stride: int, weights: s
         logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
         source["pretrained_cfg_overlay"] = {"state_dict": read_backbone_weights(local, name)}
     dilated: tuple[dict[str, Any], ...] = ({"output_stride": output_stride},) if output_stride < 32 else ()
+    refusal: BaseException | None = None
     for variant in (*dilated, *_CONSTRUCTOR_VARIANTS):
         try:
             return timm.create_model(name, features_only=True, **source, **variant)
-        except (TypeError, AssertionError, NotImplementedError):
-            continue  # this family does not take the argument, or cannot dilate: try the next variant
+        except (TypeError, AssertionError, NotImplementedError) as error:
+            refusal = error  # this family does not take the argument, or cannot dilate: try the next variant
         except Exception as error:
             if pretrained and not local and _is_download_error(error):
                 raise WeightsError(
@@ -203,13 +259,13 @@ def _create_features(name: str, pretrained: bool, output_stride: int, weights: s
                     "give a local file (--model.backbone_weights FILE) or start from random weights "
                     "(--model.pretrained false)"
                 ) from error
-            raise BackboneError(
-                f"backbone {name!r} cannot return feature maps ({error}). Use one such as {', '.join(SUGGESTIONS)}"
-            ) from error
+            refusal = error
+            break
+    assert refusal is not None
     raise BackboneError(
-        f"backbone {name!r} cannot return feature maps: timm refuses features_only for it. "
+        f"backbone {name!r} cannot return feature maps: timm refuses ({_in_one_line(refusal)}). "
         f"Use one such as {', '.join(SUGGESTIONS)}"
-    )
+    ) from refusal
 
 
 def _remove_dilation(model: nn.Module) -> None:
@@ -219,6 +275,47 @@ def _remove_dilation(model: nn.Module) -> None:
             if not isinstance(conv.padding, str) and any(conv.padding):
                 conv.padding = tuple((k - 1) // 2 for k in conv.kernel_size)
             conv.dilation = (1,) * len(conv.dilation)
+
+
+def _step_before_convolving(model: nn.Module) -> None:
+    """Let strided 1x1 convolutions of few channels leave out pixels first, and then convolve without stride.
+
+    That is the same sum. oneDNN (3.12, in torch 2.14) writes past its workspace when it computes the weight gradient of
+    such a convolution in channels-last memory, which ends the interpreter: of fewer than 16 channels with AVX-512, 8
+    with AVX2. MobileOne, RepVGG and FastViT have one on the image.
+    """
+    for conv in model.modules():
+        if (
+            isinstance(conv, nn.Conv2d)
+            and (conv.kernel_size, conv.groups) == ((1, 1), 1)
+            and conv.padding in ((0, 0), "valid")
+            and conv.in_channels < 16
+            and max(conv.stride) > 1
+        ):
+            conv.register_forward_pre_hook(functools.partial(_step, conv.stride))
+            conv.stride = (1, 1)
+
+
+def _step(stride: tuple[int, ...], conv: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    return inputs[0][..., :: stride[0], :: stride[1]]
+
+
+def _leaves(tensor: Tensor) -> set[Tensor]:
+    """The tensors of autograd's graph that a tensor is computed from."""
+    seen: set[Any] = {None}
+    found, todo = set(), [tensor.grad_fn]
+    while todo:
+        node: Any = todo.pop()
+        if node not in seen:
+            seen.add(node)
+            found |= {node.variable} if hasattr(node, "variable") else set()
+            todo += [before for before, _ in node.next_functions]
+    return found
+
+
+def _in_one_line(error: BaseException) -> str:
+    """What an exception of a foreign program says; often an assertion says nothing."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def _is_download_error(error: BaseException) -> bool:

@@ -153,4 +153,7 @@ def _check_image(image: Tensor) -> None:
     if image.ndim != 4 or image.shape[1] != 3:
         raise ValueError(f"image has shape {tuple(image.shape)}: the network takes (B, 3, H, W) RGB")
     if min(image.shape[-2:]) < 32:
-        raise ValueError(f"image is {image.shape[-2]}x{image.shape[-1]} pixels: pad it to at least 32x32")
+        raise SettingError(
+            f"image is {image.shape[-2]}x{image.shape[-1]} pixels: pad it to at least 32x32, or train on crops of it "
+            "(--data.crop_size)"
+        )

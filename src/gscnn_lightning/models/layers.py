@@ -133,6 +133,18 @@ def resize_like(x: Tensor, other: Tensor) -> Tensor:
     return resize(x, (other.shape[-2], other.shape[-1]))
 
 
+def set_memory_format(network: nn.Module, memory_format: torch.memory_format) -> None:
+    """Keep weights (C, C', h, w) in a memory format; those of other dimensions stay, where `nn.Module.to` raises.
+
+    Args:
+        network: anything, such as a backbone with a convolution over three dimensions.
+        memory_format: `torch.channels_last` or `torch.contiguous_format`.
+    """
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=memory_format)
+
+
 def trains_faster_channels_last(network: nn.Module, device: torch.device) -> bool:
     """Whether a network is known to train faster in channels-last memory format.
 
