@@ -1,36 +1,34 @@
 """Checkpoints of ``gscnn-fit`` for use without a trainer."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gscnn_lightning.errors import SettingError, WeightsError
+from gscnn_lightning.errors import GSCNNError, SettingError, WeightsError
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.task import GSCNNTask
 
 
-def check_checkpoint(path: str | None) -> None:
-    """Raise if a checkpoint cannot be read.
-
-    Args:
-        path: file, None, or one of Lightning's words such as "best" and "last".
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """Content of a checkpoint, with tensors that have a shape and no memory.
 
     Raises:
-        WeightsError: the file is missing, or is no checkpoint of this library.
+        WeightsError: the file is missing, damaged or no checkpoint of this library.
     """
-    if path is None or path in ("best", "last", "hpc", "registry"):
-        return
     _check_file(path)
     try:
-        keys = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+        content = torch.load(path, map_location="meta", weights_only=True, mmap=True)
     except Exception as error:
         raise WeightsError(
             f"checkpoint {path} cannot be read ({type(error).__name__}): it is damaged or no checkpoint. "
             "Give the best.ckpt or last.ckpt of a run"
         ) from error
-    if not isinstance(keys, dict) or "state_dict" not in keys or "hyper_parameters" not in keys:
+    parts = [content.get(name) for name in ("state_dict", "hyper_parameters")] if isinstance(content, dict) else [None]
+    if not all(isinstance(part, Mapping) for part in parts):
         raise WeightsError(f"{path} is no checkpoint of gscnn-fit: it has no state_dict or no hyper_parameters")
+    return content
 
 
 def _check_file(path: str) -> None:
@@ -55,9 +53,10 @@ def chosen_device(device: str = "auto") -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         where = torch.device(device)
-        torch.empty(1, device=where)
-    except (RuntimeError, AssertionError) as error:
-        raise SettingError(f"device {device!r} cannot be used ({str(error).splitlines()[0]}): try cpu") from error
+        torch.ones(1, device=where).item()  # the meta device has no numbers
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = "it holds no numbers" if device == "meta" else str(error).splitlines()[0]
+        raise SettingError(f"device {device!r} cannot be used ({reason}): try cpu") from error
     return where
 
 
@@ -72,14 +71,20 @@ def load_task(path: str, device: str = "auto", fold: bool = False, **settings: A
         **settings: arguments of `GSCNNTask` that replace those of the checkpoint, such as its window and scales.
 
     Raises:
-        WeightsError: the file is missing, damaged or no checkpoint of this library.
-        SettingError: the device is unknown or not there.
+        WeightsError: the file is missing, damaged or no checkpoint of this library, or its parts do not go together.
+        SettingError: the device is unknown or not there, or a setting is out of range.
     """
-    _check_file(path)
-    check_checkpoint(path)
+    read_checkpoint(path)
     where = chosen_device(device)
-    # weights_only, as a checkpoint may come from anywhere.
-    task = GSCNNTask.load_from_checkpoint(path, map_location="cpu", weights_only=True, **settings)
+    try:
+        # weights_only, as a checkpoint may come from anywhere.
+        task = GSCNNTask.load_from_checkpoint(path, map_location="cpu", weights_only=True, **settings)
+    except Exception as error:
+        if isinstance(error, SettingError) and str(error).startswith(tuple(settings)):
+            raise  # what was asked for, not what is in the file
+        reason = " ".join(str(error).split())[:300].removeprefix("the checkpoint ")
+        kind = "" if isinstance(error, GSCNNError) else f"{type(error).__name__}: "
+        raise WeightsError(f"checkpoint {path} cannot be used: {kind}{reason}") from error
     task.eval()
     if fold:
         task.fold()

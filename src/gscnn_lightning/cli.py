@@ -5,11 +5,13 @@ import inspect
 import json
 import logging
 import math
+import os
 import re
 import signal
 import sys
+import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -17,25 +19,30 @@ from typing import Any, NoReturn, cast
 import torch
 from jsonargparse import ArgumentParser, Namespace
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import callbacks as lightning_callbacks
+from pytorch_lightning import loggers as lightning_loggers
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.callbacks import ProgressBar as AnyProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.utilities.rank_zero import rank_zero_info
 from torch.optim import Optimizer
 
 from gscnn_lightning import callbacks  # with the data modules: also makes short names such as `Pictures` known
 from gscnn_lightning import data as data_modules
+from gscnn_lightning.agreement import check_end, same
 from gscnn_lightning.allocator import keep_memory
-from gscnn_lightning.checkpoint import check_checkpoint
+from gscnn_lightning.checkpoint import read_checkpoint
 from gscnn_lightning.checkpoint_io import WholeCheckpoints
-from gscnn_lightning.errors import GSCNNError, SettingError
+from gscnn_lightning.errors import GSCNNError, SettingError, WeightsError
 from gscnn_lightning.optim import SGD
-from gscnn_lightning.parsing import HelpFormatter
+from gscnn_lightning.parsing import HelpFormatter, plain_message
+from gscnn_lightning.refusals import refusal
 from gscnn_lightning.run_folder import BEST, LAST
 from gscnn_lightning.score_names import MIOU
-from gscnn_lightning.shipped_configs import find_config, is_written_out
-from gscnn_lightning.task import GSCNNTask
+from gscnn_lightning.shipped_configs import find_config, is_written_out, read_config
+from gscnn_lightning.task import MACHINE_SETTINGS, PREDICTION_SETTINGS, GSCNNTask
 from gscnn_lightning.terminal import take_any_text
 from gscnn_lightning.tracking import check_installed, finish_wandb, log_config, run_loggers, saved_wandb_run_id
 
@@ -49,6 +56,11 @@ _EXPECTED_WARNINGS = (
     r"It is recommended to use `self.log\(.*sync_dist=True`",  # scores are the same in every process already
 )
 _EXPECTED_MESSAGES = re.compile(r"💡|TPU available|`Trainer.fit` stopped|model summary callbacks")
+
+_CHOSEN_BY_LIGHTNING = ("last", "hpc")
+"""Values of ckpt_path that Lightning makes a file of, in the folder of the run, or none."""
+
+_NOT_OF_CHECKPOINTS = (*PREDICTION_SETTINGS, *MACHINE_SETTINGS, "pretrained", "backbone_weights", "optimizer")
 
 DESCRIPTION = """Train and evaluate Gated-SCNN. Without a subcommand it fits.
 
@@ -68,6 +80,12 @@ With --ckpt_path, the model's settings are those in the checkpoint.
 class _Parser(LightningArgumentParser):
     """Parser whose errors are one message with a remedy, not a page of usage."""
 
+    about = ""
+    """What settings come from, if not from command line and configs."""
+
+    given: Sequence[str] = ()
+    """Arguments that are parsed, for the parsers within: of the settings of a class they know the last part only."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         # Half a name would be taken for the whole, and a misspelling for another setting.
         super().__init__(*args, allow_abbrev=False, **kwargs)
@@ -76,23 +94,64 @@ class _Parser(LightningArgumentParser):
         """Print what was wrong and what may have been meant, and exit with 2."""
         parser = getattr(ex, "subcommand_parser", None) or self
         prog = parser.prog.replace(" [options]", "")
-        sys.stderr.write(f"{prog}: error: {message}{_suggestion(message, parser)}\nAll settings: {prog} --help\n")
+        if prog == "gscnn-fit" and self.given and self.given[0] in SUBCOMMANDS:
+            prog = f"{prog} {self.given[0]}"
+        known = _known_settings(parser)
+        text = plain_message(message, lambda name: _full_name(name, self.given, known))
+        value = re.search(r"Given value: ([\w.]+)$", message)
+        if "Expected a dot import path string" in message and value is not None:
+            names = {name.lower(): name for name in _class_names()}
+            close = difflib.get_close_matches(value[1].lower(), names, n=1, cutoff=0.75)
+            text += _meant([names[name] for name in close])
+        elif text == " ".join(message.split()):  # not about a value, so a name may be wrong
+            unknown = re.match(r"Option '(\w+)'", text)
+            text += f" (--{_full_name(unknown[1], self.given, set())})" if unknown else ""
+            text += _suggestion(message, known)
+        if self.about:
+            raise WeightsError(f"{self.about}{text}") from ex
+        sys.stderr.write(f"{prog}: error: {text}\nAll settings: {prog} --help\n")
         sys.exit(2)
 
 
-def _suggestion(message: str, parser: ArgumentParser) -> str:
-    """The settings that are spelt most like the unknown ones in a message."""
-    known = {option[2:] for option in parser._option_string_actions if "." in option}
+def _known_settings(parser: ArgumentParser) -> set[str]:
+    """Names of all settings, those of the shipped data modules included."""
+    known = {option[2:] for option in parser._option_string_actions if option.startswith("--")}
     data: Any = data_modules
     for module in (getattr(data, name) for name in data.__all__):
         if isinstance(module, type) and issubclass(module, LightningDataModule):
             known |= {f"data.{parameter}" for parameter in inspect.signature(module).parameters}
+    return known
+
+
+def _full_name(name: str, given: Sequence[str], known: set[str]) -> str:
+    """The dotted name of a setting by its last part: as it was given, or the only one that ends so."""
+    told, possible = ([n for n in names if n.endswith(f".{name}")] for names in (_names(given), known))
+    return told[-1] if told else possible[0] if len(possible) == 1 and name not in known else name
+
+
+def _names(given: Sequence[str]) -> list[str]:
+    """Names of the settings among arguments."""
+    return [word[2:].partition("=")[0].rstrip("+") for word in given if word.startswith("--")]
+
+
+def _suggestion(message: str, known: set[str]) -> str:
+    """The settings that are spelt most like the unknown ones in a message."""
     close: list[str] = []
     for word in {a or b for a, b in re.findall(r"--([\w.]+)|[\"']([\w.]+)[\"']", message)} - known:
         # Nested errors name a setting without the part before the dot.
-        names = {name if "." in word else name.rpartition(".")[2]: name for name in sorted(known)}
+        names = {name if "." in word else name.rpartition(".")[2]: name for name in sorted(known) if "." in name}
         close += [names[k] for k in difflib.get_close_matches(word, names, n=2, cutoff=0.75)]
-    return f"\nDid you mean {' or '.join('--' + k for k in dict.fromkeys(close))}?" if close else ""
+    return _meant([f"--{name}" for name in dict.fromkeys(close)])
+
+
+def _meant(close: Sequence[str]) -> str:
+    return f". Did you mean {' or '.join(close)}?" if close else ""
+
+
+def _class_names() -> list[str]:
+    """Short names of classes that settings take."""
+    modules = (data_modules, callbacks, torch.optim, lightning_loggers, lightning_callbacks)
+    return [name for module in modules for name in dir(module)]
 
 
 class _InUtf8:
@@ -117,46 +176,74 @@ class _SaveConfig(SaveConfigCallback):
 
 
 class GSCNNCLI(LightningCLI):
-    """LightningCLI that links what the task must know about the data, and reports on every run."""
+    """LightningCLI that links what the task must know about the data, and reports on every run.
+
+    Args:
+        args: arguments as on the command line; `sys.argv` by default.
+
+    Raises:
+        GSCNNError: a setting, or a file that it names, cannot be used, whoever has found that out; see `refusal`.
+    """
 
     def __init__(self, args: list[str] | None = None) -> None:
-        super().__init__(
-            GSCNNTask,
-            LightningDataModule,
-            parser_class=_Parser,
-            subclass_mode_data=True,
-            save_config_callback=_SaveConfig,
-            seed_everything_default=0,
-            trainer_defaults={
-                "precision": default_precision(),
-                "max_epochs": 50,
-                "log_every_n_steps": 10,
-                "logger": {
-                    "class_path": "pytorch_lightning.loggers.CSVLogger",
-                    "init_args": {"save_dir": "runs", "name": "default"},
-                },
-            },
-            parser_kwargs={"prog": "gscnn-fit", "description": DESCRIPTION, "formatter_class": HelpFormatter},
-            auto_configure_optimizers=False,
-            args=args,
-        )
-
-    def instantiate_classes(self) -> None:
-        """As Lightning does, but settings out of range are reported in the words of what refused them.
-
-        Raises:
-            GSCNNError: a setting is out of range, or a file that it names cannot be used.
-        """
+        self._checkpoint: dict[str, Any] | None = None
+        self._folder: Path | None = None
         try:
-            super().instantiate_classes()
-        except ValueError as error:
-            # Data may also be null, and a parser that has tried every type of a setting lists all that was wrong.
-            cause: BaseException | None = error
-            while cause is not None:
-                if isinstance(cause, GSCNNError):
-                    raise cause from None
-                cause = cause.__cause__
-            raise
+            super().__init__(
+                GSCNNTask,
+                LightningDataModule,
+                parser_class=_Parser,
+                subclass_mode_data=True,
+                save_config_callback=_SaveConfig,
+                seed_everything_default=0,
+                trainer_defaults={
+                    "precision": default_precision(),
+                    "max_epochs": 50,
+                    "log_every_n_steps": 10,
+                    "logger": {
+                        "class_path": "pytorch_lightning.loggers.CSVLogger",
+                        "init_args": {"save_dir": "runs", "name": "default"},
+                    },
+                },
+                parser_kwargs={"prog": "gscnn-fit", "description": DESCRIPTION, "formatter_class": HelpFormatter},
+                auto_configure_optimizers=False,
+                args=args,
+            )
+        except Exception as error:
+            refused = refusal(error, *self._settings_and_defaults(), _names(_Parser.given))
+            if refused is None or refused is error:
+                raise
+            raise refused from error
+
+    def _settings_and_defaults(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What runs, and what would run without arguments; empty before arguments are parsed."""
+        config = getattr(self, "config", None)
+        if config is None:
+            return {}, {}
+        subcommand = config["subcommand"]
+        both = config[subcommand].as_dict(), self._parser(subcommand).get_defaults().as_dict()
+        for settings in both:
+            settings["model"].pop("optimizer", None)  # is `optimizer`, for the user
+        return both
+
+    def _check_agreement(self, checkpoint: Mapping[str, Any], path: str) -> None:
+        name = f"checkpoint {path}"
+        self.model.check_checkpoint(checkpoint, name, self.subcommand == "fit")
+        if self.subcommand != "fit":
+            return
+        # In the checkpoint's own folder, a training that was all but over is finished, as `gscnn ablate` does.
+        run = self._folder
+        if run is None or not Path(path).absolute().is_relative_to(run.absolute()):
+            check_end(checkpoint, self.trainer.max_epochs, self.trainer.max_steps, name)
+        saved = dict(checkpoint["hyper_parameters"].get("optimizer") or {}).get("init_args", {})
+        now = self.model.settings.optimizer.get("init_args", {})
+        changed = [name for name in now if name in saved and not same(saved[name], now[name])]
+        if changed:
+            told = ", ".join(f"optimizer.{name} {saved[name]} and not {now[name]}" for name in changed)
+            asked = [name for name in changed if f"optimizer.{name}" in _names(_Parser.given)]
+            if asked:
+                raise SettingError(f"{name} goes on with {told}: its optimizer keeps its settings; leave them out")
+            rank_zero_info(f"As in the checkpoint, not as in the config: {told}")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Checkpoints, optimizer, default data and links."""
@@ -189,23 +276,83 @@ class GSCNNCLI(LightningCLI):
         with warnings.catch_warnings():
             # They are those of the command line, or of a command that hands them on.
             warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended to run from within Python")
-            super().parse_arguments(parser, _with_paths(args) if isinstance(args, list) else args)
+            if isinstance(args, list):
+                args = _Parser.given = _with_paths(args)
+            super().parse_arguments(parser, args)
         self.check_before_start()
 
     def check_before_start(self) -> None:
         """Check checkpoint and loggers before minutes are spent on anything else.
 
         Raises:
-            WeightsError: the checkpoint cannot be read.
-            SettingError: a logger needs a package that is missing, or `checkpoint_minutes` is out of range.
+            WeightsError: the checkpoint cannot be read, or there is none where one is needed.
+            SettingError: a setting is out of range, or a logger needs a package that is missing.
         """
-        config = self.config[self.config["subcommand"]]
+        subcommand = self.config["subcommand"]
+        config = self.config[subcommand]
+        path = config.get("ckpt_path")
+        words = ("best", "registry") if subcommand == "fit" else ("best", "last", "hpc", "registry", None)
+        if path in words:
+            given = "ckpt_path is missing" if path is None else f"ckpt_path is {path}"
+            why = (
+                "a run begins in a folder of its own"
+                if subcommand == "fit"
+                else f"{subcommand} needs a trained network"
+            )
+            raise WeightsError(f"{given}: {why}; give a file, such as --ckpt_path RUN/checkpoints/best.ckpt")
+        if path not in (None, *_CHOSEN_BY_LIGHTNING):
+            self._checkpoint = read_checkpoint(path)
+        _check_trainer(config["trainer"], subcommand)
         minutes = config["checkpoint_minutes"]
         if not 0 <= minutes < math.inf:
             raise SettingError(f"checkpoint_minutes is {minutes}: give minutes between checkpoints, or 0 for none")
-        check_checkpoint(config.get("ckpt_path"))
         logger = config["trainer"]["logger"]
         check_installed([part["class_path"] for part in _listed(logger) if isinstance(part, Namespace)])
+
+    def after_instantiate_classes(self) -> None:
+        """Check what only the classes know together, before data are looked at.
+
+        Raises:
+            SettingError: a callback monitors what nothing logs, or the checkpoint does not go with data or training.
+            WeightsError: the checkpoint does not go with the network.
+        """
+        if self._checkpoint is not None:
+            self._check_agreement(self._checkpoint, self._get(self.config, "ckpt_path"))
+        if self.subcommand == "fit":
+            best = self._get(self.config_init, "checkpoint")
+            _check_monitors(self.trainer, self.model, best)
+            if best.dirpath is not None and "://" not in str(best.dirpath):
+                Path(best.dirpath).mkdir(parents=True, exist_ok=True)  # an epoch is trained before it is written to
+
+    def _parse_ckpt_path(self) -> None:
+        """As Lightning does: the model's settings become those of the checkpoint. What is overruled is said.
+
+        Raises:
+            WeightsError: settings of the checkpoint are no settings of the model.
+            SettingError: the command line asks for others.
+        """
+        if self._checkpoint is None:
+            return
+        config = self.config[self.config["subcommand"]]
+        before, usual = config["model"].as_dict(), self._parser(self.config["subcommand"]).get_defaults()["model"]
+        _Parser.about = f"checkpoint {config['ckpt_path']}: "
+        try:
+            super()._parse_ckpt_path()
+        finally:
+            _Parser.about = ""
+        after = self.config[self.config["subcommand"]]["model"].as_dict()
+        own = {name: value for name, value in after.items() if name not in _NOT_OF_CHECKPOINTS}
+        changed = [name for name, value in own.items() if name in before and not same(value, before[name])]
+        told = {name: f"model.{name} {after[name]} and not {before[name]}" for name in changed}
+        asked = [told[name] for name in changed if f"model.{name}" in _names(_Parser.given)]
+        if asked:
+            raise SettingError(
+                f"checkpoint {config['ckpt_path']} has {', '.join(asked)} as on the command line: a network goes with "
+                "the settings that it was trained with; leave them out"
+            )
+        meant = [told[name] for name in changed if not same(before[name], usual.get(name))]
+        if meant:
+            rank_zero_info(f"As in the checkpoint, not as in the config: {', '.join(meant)}")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401
         """The trainer, with our progress bar unless bars are off or the config lists another one.
@@ -267,9 +414,74 @@ def _with_paths(args: Sequence[str]) -> list[str]:
     return result
 
 
+def _check_trainer(settings: Mapping[str, Any], subcommand: str) -> None:
+    """Raise where Lightning takes a setting of the trainer as it is, to stumble over it later, or to train nothing.
+
+    Raises:
+        SettingError: a setting is out of range.
+    """
+    least = {"accumulate_grad_batches": "batches of a step", "check_val_every_n_epoch": "epochs between validations"}
+    for name, meaning in least.items():
+        if settings[name] is not None and settings[name] < 1:
+            raise SettingError(f"trainer.{name} is {settings[name]}: give the number of {meaning}, 1 or more")
+    if settings["val_check_interval"] in (0, "0"):
+        raise SettingError(
+            "trainer.val_check_interval is 0: give a share of the epoch above 0, such as 0.5, or a number of steps"
+        )
+    for name in ("max_epochs", "max_steps", "limit_train_batches"):
+        if subcommand == "fit" and settings[name] == 0:
+            raise SettingError(f"trainer.{name} is 0, which trains nothing: give 1 or more, or leave it out")
+
+
+def _check_monitors(trainer: Trainer, task: GSCNNTask, best: Callback) -> None:
+    """Raise if a callback monitors what nothing logs, which Lightning finds out after an epoch.
+
+    Args:
+        trainer: its callbacks are looked at; one of the user's own may log anything.
+        task: knows what it logs.
+        best: the callback whose settings are those below ``checkpoint``.
+
+    Raises:
+        SettingError: the score is unknown; the message has the nearest ones.
+    """
+    listed: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    if not all(type(callback).__module__.startswith(("pytorch_lightning.", "gscnn_lightning.")) for callback in listed):
+        return
+    for callback in listed:
+        monitor, is_checkpoint = getattr(callback, "monitor", None), isinstance(callback, ModelCheckpoint)
+        if monitor is None or not getattr(callback, "strict", True):
+            continue
+        names = [*task.logged_names(), *(["epoch", "step"] if is_checkpoint else [])]
+        # Without validation there is no best checkpoint, which Lightning takes as it is.
+        if trainer.limit_val_batches == 0 and not is_checkpoint:
+            names = [name for name in names if name.startswith("train/")]
+        if monitor not in names:
+            spelt = monitor.lower() if "/" in monitor else monitor.lower().replace("_", "/", 1)  # val_loss
+            close = [name for name in names if name.startswith(spelt)][:2]
+            close = close or difflib.get_close_matches(spelt, names, n=2, cutoff=0.5)
+            place = "checkpoint" if callback is best else "trainer.callbacks"
+            owner = "" if callback is best else f" of {type(callback).__name__}"
+            hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names)}"
+            raise SettingError(f"{place}.monitor{owner} is {monitor}, which nothing logs: {hint}")
+
+
 def _config_path(given: str) -> str:
-    """Path of a config; what is written out as YAML, or an address, stays as it is."""
-    return given if is_written_out(given) else str(find_config(given))
+    """Path of a config; what is written out as YAML, or an address, stays as it is.
+
+    Raises:
+        SettingError: it cannot be read, or a part of it is no group of settings.
+    """
+    written_out = is_written_out(given)
+    path = given if written_out else str(find_config(given))
+    if re.match(r"\w+://", given) or (not written_out and not Path(path).is_file()):
+        return path  # an address, or a pipe, which can be read only once
+    content = read_config(given if written_out else Path(path))
+    for name in ("trainer", "model", "checkpoint", "data", "optimizer"):
+        is_class = name in ("data", "optimizer")
+        if name in content and not isinstance(content[name], Mapping | str if is_class else Mapping):
+            needs = "the name of a class, or class_path and init_args" if is_class else "its settings below it"
+            raise SettingError(f"config {given[:80]}: {name} is {content[name]}: write {needs}, or leave it out")
+    return path
 
 
 def _reports(checkpoint_minutes: float) -> list[Callback]:
@@ -338,6 +550,8 @@ def main(args: list[str] | None = None) -> None:
         GSCNNCLI(None if args is None else given)
         finish_wandb(0)
     except GSCNNError as error:
+        if os.environ.get("GSCNN_DEBUG"):
+            traceback.print_exc()
         # A loading process hands its error over with its traceback in front.
         message = str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
         sys.stderr.write(f"gscnn-fit: error: {message}\n")

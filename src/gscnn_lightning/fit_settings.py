@@ -11,7 +11,7 @@ from gscnn_lightning.cli import GSCNNCLI
 from gscnn_lightning.data.base import SegmentationDataModule
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.parsing import option_values, without_options
-from gscnn_lightning.shipped_configs import find_config, is_written_out
+from gscnn_lightning.shipped_configs import read_config
 
 
 class _SettingsCLI(GSCNNCLI):
@@ -70,14 +70,8 @@ def data_module(arguments: Sequence[str]) -> SegmentationDataModule:
 
 def _data_of(config: str) -> dict[str, Any]:
     """The data settings of a config; empty if it has none."""
-    path = None if is_written_out(config) else find_config(config)
-    try:
-        content = yaml.safe_load(config if path is None else path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise SettingError(f"config {config} cannot be read ({reason}): check --config") from error
-    data = content.get("data") if isinstance(content, dict) else None
-    return data if isinstance(data, dict) else {}
+    data = read_config(config).get("data")
+    return data if isinstance(data, dict) else {"class_path": data} if isinstance(data, str) else {}
 
 
 def check_same_settings(kept: Mapping[str, Any], settings: Mapping[str, Any], what: str) -> None:

@@ -3,6 +3,7 @@
 import ast
 import difflib
 import inspect
+import re
 import textwrap
 from argparse import SUPPRESS, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
@@ -99,7 +100,7 @@ class CommandParser(ArgumentParser):
         Raises:
             SettingError: always.
         """
-        raise SettingError(f"{message}\nAll settings: {self.prog} --help") from ex
+        raise SettingError(f"{plain_message(message)}\nAll settings: {self.prog} --help") from ex
 
     def _split(self, args: Sequence[str]) -> tuple[list[str], list[str]]:
         """Own arguments, options behind the others and named as parameters are, and those that are handed on."""
@@ -156,6 +157,74 @@ class CommandParser(ArgumentParser):
             elif get_origin(parameter.annotation) is not Sequence:
                 placed += [left.pop(0)] if left else []
         return [*placed, *left]
+
+
+_TYPES = {
+    "<class 'int'>": "a whole number",
+    "<class 'float'>": "a number",
+    "<class 'bool'>": "true or false",
+    "<class 'str'>": "text",
+    "<class 'NoneType'>": "null",
+    "<class 'pathlib.Path'>": "a path",
+}
+
+
+def plain_message(message: str, full_name: Callable[[str], str] = lambda name: name) -> str:
+    r"""What a parser complains of, in one line: the setting, its value, and what it takes.
+
+    Args:
+        message: of jsonargparse, which lists every type that it has tried.
+        full_name: gives the dotted name of a setting of which the parser tells the last part only.
+
+    Example:
+        >>> plain_message('Parser key "model.channels":\n  Expected a <class \'int\'>. Got value: many')
+        'model.channels is many: it takes a whole number'
+    """
+    key = re.match(r'Parser key "([^"]*)":', message)
+    value = re.search(r"Given value: (.*)", message) or re.search(r"Got value: (.*)", message)
+    if key is None or value is None:
+        return " ".join(message.split())
+    listed = re.search(r"Subtypes: \[(.*)\]$", message, re.MULTILINE)
+    each = re.findall(r"Expected an? (.+?)(?:\. Got value.*)?$", message, re.MULTILINE)
+    kinds = _listed_types(listed[1]) if listed else each
+    texts = [text for text in dict.fromkeys(text for kind in kinds for text in _type_texts(kind)) if text]
+    wanted = " or ".join(part for part in (", ".join(texts[:-1]), *texts[-1:]) if part)
+    return f"{full_name(key[1])} is {value[1][:100]}: it takes {wanted or 'something else'}"
+
+
+def _listed_types(text: str) -> list[str]:
+    """Types of a list of them, whose own brackets may hold commas."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[(") - (letter in "])")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+def _type_texts(kind: str) -> list[str]:
+    """What a type takes, in words."""
+    if kind.startswith("typing.Literal["):
+        return [value.strip("'") for value in _listed_types(kind.removeprefix("typing.Literal[")[:-1])]
+    return [_TYPES[kind] if kind in _TYPES else _class_text(kind)]
+
+
+def _class_text(kind: str) -> str:
+    """A type with types in it, or a class, in words; "" of one that nobody writes on a command line."""
+    known = re.match(r"(?:[\w.]*\.)?(tuple|list|Sequence|Iterable|dict|Mapping)\[(.*)\]$", kind)
+    if known is not None and known[1] == "tuple":
+        return f"a list [{known[2]}]"
+    if known is not None and known[1] in ("dict", "Mapping"):
+        return "keys with values"
+    if known is not None:
+        return f"a list of {known[2].rpartition('.')[2]}" if re.fullmatch(r"[\w.]+", known[2]) else "a list"
+    named = re.match(r"<class '(?:.*\.)?(\w+)'>$", kind)
+    if named is None or named[1] == "Tensor" or kind.startswith("dot import path"):
+        return ""
+    plain = {"list": "a list", "tuple": "a list", "dict": "keys with values"}
+    return plain.get(named[1], f"the name of a class ({named[1]})")
 
 
 def option_values(args: Sequence[str], option: str) -> list[str]:

@@ -1,8 +1,12 @@
-"""The configs that come with the library, found by a short name; a path still means a path."""
+"""The configs that come with the library, found by a short name; a path still means a path. What any config says."""
 
 import difflib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from gscnn_lightning.errors import SettingError
 
@@ -35,13 +39,58 @@ def find_config(given: str, kind: str = "") -> Path:
 
 
 def is_written_out(given: str) -> bool:
-    """Whether a config is given as YAML, or by an address, rather than by path or name.
+    """Whether a config is given as YAML, or by an address, rather than by path or name; a file that exists is a path.
 
     Example:
         >>> is_written_out("trainer: {max_epochs: 3}"), is_written_out("recipe/paper")
         (True, False)
     """
+    with suppress(OSError, ValueError):  # too long a name, or characters that none can have
+        if Path(given).is_file():
+            return False
     return bool(set(given) & set(":{\n"))
+
+
+def read_config(given: str | Path, what: str = "config", needs: str = "trainer: {max_epochs: 3}") -> dict[str, Any]:
+    """Content of a config: keys and values, nested.
+
+    Args:
+        given: a file; as text also the name of a shipped config, or YAML.
+        what: it is called in messages.
+        needs: what one has to hold, for the message about one that does not.
+
+    Raises:
+        SettingError: there is no such config, or it cannot be read, is no YAML, or holds something else than keys with
+            values; the message says where.
+    """
+    text = isinstance(given, str) and is_written_out(given)
+    path = given if isinstance(given, Path) or text else find_config(given)
+    shown = f"{what} {' '.join(str(path).split())[:200]}"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8") if isinstance(path, Path) else path)
+    except OSError as error:
+        raise SettingError(f"{shown} cannot be read ({error.strerror}): check path and rights") from error
+    except UnicodeDecodeError as error:
+        raise SettingError(
+            f"{shown} cannot be read (byte {error.start} is not UTF-8): it is no text, or of another encoding; save it "
+            "as UTF-8"
+        ) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that does not exist is a ValueError
+        reason = " ".join(str(error).replace('in "<unicode string>", ', "").split())
+        raise SettingError(f"{shown} is not valid YAML ({reason[:200]}): correct it there") from error
+    if not isinstance(content, dict):
+        held = "nothing" if content is None else f"a {type(content).__name__}"
+        raise SettingError(f"{shown} holds {held}: write keys with values, such as {needs}")
+    if _contains_itself(content, ()):
+        raise SettingError(f"{shown} contains itself: an alias (*) stands below its own anchor (&); write it out")
+    return content
+
+
+def _contains_itself(node: object, above: tuple[int, ...]) -> bool:
+    if id(node) in above:
+        return True
+    parts = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
+    return any(_contains_itself(part, (*above, id(node))) for part in parts)
 
 
 def config_names(kind: str = "") -> list[str]:

@@ -2,18 +2,21 @@
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import instantiate_class
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.rank_zero import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from gscnn_lightning.agreement import check_classes, check_network, check_optimizer, check_weights
 from gscnn_lightning.classes import colors_of
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.inference import check_settings, predict_logits
@@ -33,6 +36,9 @@ PREDICTION_SETTINGS = ("window", "overlap", "scales", "flip_average")
 
 MACHINE_SETTINGS = ("compile",)
 """Hyperparameters that are not part of a checkpoint: what suits the machine of a training."""
+
+_FREE_SETTINGS = ("pretrained", "backbone_weights", "freeze_stages", "freeze_norm", "grad_checkpointing")
+"""Arguments of `GSCNN` in which a checkpoint may differ: with either value, its weights mean the same network."""
 
 Batch = dict[str, Any]
 
@@ -105,6 +111,15 @@ class GSCNNTask(pl.LightningModule):
         check_settings(window, overlap, scales)
         if loss_stride < 1:
             raise SettingError(f"loss_stride is {loss_stride}: use 1 for every pixel, 2 for every second one")
+        if not boundary_tolerances or not all(0 <= tolerance < math.inf for tolerance in boundary_tolerances):
+            raise SettingError(
+                f"boundary_tolerances is {list(boundary_tolerances)}: give one or more distances in pixels, or "
+                "fractions of the diagonal below 1, none of them negative"
+            )
+        ranges = {"poly_power": poly_power, "warmup_steps": warmup_steps, "backbone_lr_scale": backbone_lr_scale}
+        for name, value in ranges.items():
+            if not 0 <= value < math.inf:
+                raise SettingError(f"{name} is {value}: give 0 or more")
         self.save_hyperparameters()
         # Lightning keeps what was given; a checkpoint should not depend on defaults that may change.
         self.save_hyperparameters({**_network_defaults(), **network})
@@ -158,8 +173,14 @@ class GSCNNTask(pl.LightningModule):
         """Choose the memory format of a training, and find out whether the machine can compile it.
 
         Raises:
-            SettingError: it cannot; the message says what is missing.
+            SettingError: it cannot; the message says what is missing. Or networks cannot have the trainer's precision.
         """
+        if self.trainer.precision in ("16-true", "bf16-true"):
+            mixed = self.trainer.precision.replace("true", "mixed")
+            raise SettingError(
+                f"trainer.precision is {self.trainer.precision}: weights stay in 32 bits here, as losses and "
+                f"statistics of normalisation need them; use {mixed} or 32-true"
+            )
         if stage != "fit":
             return
         device = self.trainer.strategy.root_device  # the task itself is moved there after this
@@ -264,6 +285,38 @@ class GSCNNTask(pl.LightningModule):
         kept = {k: v for k, v in checkpoint["hyper_parameters"].items() if k not in left_out}
         checkpoint["hyper_parameters"] = {**kept, "pretrained": False, "backbone_weights": None}
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the checkpoint goes with this task, and with the training if one is to go on.
+
+        Raises:
+            GSCNNError: it does not; the message names both sides.
+        """
+        trainer = getattr(self, "_trainer", None)
+        path = None if trainer is None else trainer.ckpt_path
+        is_fit = trainer is not None and trainer.state.fn == TrainerFn.FITTING
+        self.check_checkpoint(checkpoint, "the checkpoint" if path is None else f"checkpoint {path}", is_fit)
+
+    def check_checkpoint(self, checkpoint: Mapping[str, Any], name: str = "the checkpoint", fit: bool = False) -> None:
+        """Raise unless a checkpoint is one of this task: the same classes, network and tensors, and the same optimizer.
+
+        Args:
+            checkpoint: content of the file; its tensors may be on the meta device.
+            name: what messages call it.
+            fit: whether a training is to go on from it.
+
+        Raises:
+            SettingError: classes, settings of the network or the optimizer differ.
+            WeightsError: tensors are missing, unknown or of another shape, or what a training needs is not there.
+        """
+        saved = dict(checkpoint.get("hyper_parameters", {}))
+        known = list(map(str, range(saved.get("num_classes", self.settings.num_classes))))
+        check_classes(list(saved.get("class_names") or known), self.class_names, name, "the data")
+        check_network(saved, self.settings, name, [n for n in _network_defaults() if n not in _FREE_SETTINGS])
+        if fit:
+            check_optimizer(checkpoint, self.settings.optimizer or SGD, name)
+        if "state_dict" in checkpoint and self.strict_loading:
+            check_weights(checkpoint["state_dict"], self.state_dict(), name)
+
     def _layout(self, image: Tensor) -> Tensor:
         return image.contiguous(memory_format=torch.channels_last) if self.channels_last else image
 
@@ -282,11 +335,7 @@ class GSCNNTask(pl.LightningModule):
         metrics = self._metrics_of(stage)
         scores = metrics.compute()
         self.stage_scores[stage] = scores
-        logged = {**scores.means, **{crop_name(factor): score for factor, score in scores.crops.items()}}
-        logged.update(
-            {class_iou_name(name): iou for name, iou in zip(self.class_names, scores.classes[IOU], strict=True)}
-        )
-        for name, value in logged.items():
+        for name, value in _logged(scores).items():
             # Every process holds the same value after compute(), so there is nothing to average.
             self.log(f"{stage}/{name}", value, prog_bar=name == MIOU, rank_zero_only=False)
         metrics.reset()
@@ -301,6 +350,21 @@ class GSCNNTask(pl.LightningModule):
         """Names of the boundary scores, such as "boundary_f1_3px"; fractions of the diagonal end in "diag"."""
         return self._metrics_of("val").boundary_names
 
+    def logged_names(self) -> list[str]:
+        """Names of all that training and validation log, known before either: what a callback can monitor."""
+        h = self.settings
+        terms = [name for name, weight in self.loss.weights.items() if weight] if h.shape_stream else []
+        one = Evaluation(self.class_names, h.ignore_index, h.boundary_tolerances)
+        labels = torch.zeros(1, 2, 2, dtype=torch.long)
+        one.update(labels, None, {"mask": labels})
+        return [
+            "train/loss",
+            "train/lr",
+            *(f"train/loss_{name}" for name in dict.fromkeys(["segmentation", *terms])),
+            "val/loss_segmentation",
+            *(f"val/{name}" for name in _logged(one.compute())),
+        ]
+
     def _metrics_of(self, stage: str) -> Evaluation:
         metrics = self.metrics[f"{stage}_metrics"]
         assert isinstance(metrics, Evaluation)
@@ -314,6 +378,13 @@ class GSCNNTask(pl.LightningModule):
         if total == float("inf"):
             raise SettingError("polynomial decay needs an end: set max_epochs or max_steps, or --model.poly_power 0")
         return poly_decay(step, self.settings.warmup_steps, total, self.settings.poly_power)
+
+
+def _logged(scores: Scores) -> dict[str, float]:
+    """What is logged of the scores of a split, by its name without the stage."""
+    crops = {crop_name(factor): score for factor, score in scores.crops.items()}
+    names = zip(scores.class_names, scores.classes[IOU], strict=True)
+    return {**scores.means, **crops, **{class_iou_name(name): iou for name, iou in names}}
 
 
 def _joint_losses(

@@ -47,7 +47,7 @@ def compare(
     Raises:
         GSCNNError: a checkpoint or the data cannot be used, or the two have other classes.
     """
-    from gscnn_lightning.checkpoint import check_checkpoint, load_task
+    from gscnn_lightning.checkpoint import load_task, read_checkpoint
     from gscnn_lightning.errors import SettingError
     from gscnn_lightning.fit_settings import data_module
     from gscnn_lightning.parsing import option_values
@@ -58,7 +58,7 @@ def compare(
     if resamples < 1:
         raise SettingError(f"resamples is {resamples}: give 1 or more")
     for checkpoint in (a, b):
-        check_checkpoint(checkpoint)
+        read_checkpoint(checkpoint)
     out.mkdir(parents=True, exist_ok=True)  # found out before minutes of scoring, if it cannot be made
     arguments, run = list(others), run_of_checkpoint(a)
     if run is not None and not option_values(others, "--config"):

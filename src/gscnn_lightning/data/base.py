@@ -181,6 +181,9 @@ class SegmentationDataModule(pl.LightningDataModule):
         for name, value in sizes.items():
             if value is not None and value < 1:
                 raise SettingError(f"{name} must be 1 or more, got {value}")
+        for name, value in {"num_workers": num_workers, "seed": seed}.items():
+            if value is not None and value < 0:
+                raise SettingError(f"{name} must be 0 or more, got {value}")
         if not 0 <= cache_gb < math.inf:
             raise SettingError(f"cache_gb must be a number of 0 or more, got {cache_gb}")
         check_class_names(classes.names)

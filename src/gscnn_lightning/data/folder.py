@@ -55,6 +55,14 @@ class FolderDataModule(SegmentationDataModule):
             mask_classes = read_classes(inside if inside.is_file() else find_config(str(classes), "classes"))
         except SettingError as error:
             raise DataError(f"cannot read the class table {classes} ({error}): correct --data.classes") from error
+        for name, pattern in (("images", images), ("masks", masks), ("lists", lists or "")):
+            try:
+                pattern.format(split="train")
+            except (LookupError, ValueError) as error:
+                raise SettingError(
+                    f"{name} is {pattern!r}: braces stand for {{split}}, the name of the split, and nothing else; "
+                    "write others twice"
+                ) from error
         super().__init__(mask_classes.classes, **kwargs)
         self.root = folder
         self.table = mask_classes.table

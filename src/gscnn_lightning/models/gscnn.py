@@ -66,6 +66,9 @@ class GSCNN(nn.Module):
         super().__init__()
         if num_classes < 2:
             raise SettingError(f"num_classes is {num_classes}: segmentation needs at least 2 classes")
+        for name, width in (("channels", channels), ("skip_channels", skip_channels)):
+            if width < 1:
+                raise SettingError(f"{name} is {width}: give a width of 1 or more")
         self.num_classes = num_classes
         self.backbone = Backbone(backbone, pretrained, output_stride, backbone_weights, dilation, freeze_norm)
         widths, strides = self.backbone.channels, self.backbone.strides

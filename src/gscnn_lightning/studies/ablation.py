@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from pytorch_lightning.cli import instantiate_class
 
-from gscnn_lightning.checkpoint import check_checkpoint, load_task
+from gscnn_lightning.checkpoint import load_task, read_checkpoint
 from gscnn_lightning.data.base import SegmentationDataModule
 from gscnn_lightning.drawing.files import write_picture
 from gscnn_lightning.drawing.sheets import comparison_sheet
@@ -22,7 +21,7 @@ from gscnn_lightning.prediction.predictor import predicted_sample, spread_indice
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.run_folder.score_files import read_scores, write_json, write_table
 from gscnn_lightning.score_names import BOUNDARY_IOU, main_scores, score_headings
-from gscnn_lightning.shipped_configs import find_config
+from gscnn_lightning.shipped_configs import find_config, read_config
 from gscnn_lightning.studies.tables import Spread, TextTable, number
 from gscnn_lightning.studies.training import logger_arguments, run_training
 from gscnn_lightning.task import PREDICTION_SETTINGS
@@ -129,7 +128,7 @@ def _check_arguments(arguments: Sequence[str], files: Mapping[str, Path]) -> Non
     """Refuse to set for all rows what the rows differ in, and what this tool sets."""
     taken = {"seed_everything": "give --seeds", "ckpt_path": "an interrupted row goes on by itself"}
     for row, file in files.items():
-        for key in _dotted(yaml.safe_load(file.read_text(encoding="utf-8")) or {}):
+        for key in _dotted(read_config(file, f"row {row},")):
             taken.setdefault(key, f"row {row} sets it; rows of your own are configs: --rows control,FILE")
     for word in arguments:
         key = word.removeprefix("--").partition("=")[0]
@@ -195,7 +194,7 @@ def _resume(run: RunFolder) -> list[str]:
     run.config.unlink(missing_ok=True)  # Lightning refuses to write its config a second time
     run.keep_metrics()
     try:
-        check_checkpoint(str(run.last_checkpoint))
+        read_checkpoint(str(run.last_checkpoint))
     except WeightsError:
         return []
     return ["--ckpt_path", str(run.last_checkpoint)]

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from gscnn_lightning.agreement import check_classes
 from gscnn_lightning.drawing.plots import plot_distance_curves
-from gscnn_lightning.errors import SettingError
 from gscnn_lightning.metrics.evaluation import Evaluation
 from gscnn_lightning.run_folder.score_files import write_json, write_table
 from gscnn_lightning.score_names import IOU, MEAN_NAMES, score_headings
@@ -82,11 +82,7 @@ def compare_tasks(
     data.setup("validate" if split == "val" else "test")
     classes = tuple(data.class_names)
     for path, task in zip(names, tasks, strict=True):
-        if tuple(task.class_names) != classes:
-            raise SettingError(
-                f"{path} has {len(task.class_names)} classes {', '.join(task.class_names[:3])}, ..., the data "
-                f"{len(classes)} {', '.join(classes[:3])}, ...: compare checkpoints on data of their own classes"
-            )
+        check_classes(task.class_names, classes, f"checkpoint {path}", "the data")
     # One and the same set of tolerances, whatever the checkpoints were trained with.
     first = tasks[0].settings
     evaluation = Evaluation(classes, first.ignore_index, first.boundary_tolerances, everything=True)

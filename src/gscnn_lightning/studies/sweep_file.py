@@ -5,12 +5,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.parsing import option_values, without_options
-from gscnn_lightning.shipped_configs import find_config
+from gscnn_lightning.shipped_configs import find_config, read_config
 
 if TYPE_CHECKING:
     import optuna
@@ -27,16 +26,7 @@ def read_sweep(file: str) -> dict[str, Any]:
     Raises:
         SettingError: it cannot be read, or is no sweep file.
     """
-    path = find_config(file, "sweep")
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingError(f"sweep file {file} cannot be read ({error.strerror}): check the path") from error
-    except (yaml.YAMLError, ValueError) as error:  # a date that does not exist is a ValueError
-        raise SettingError(f"sweep file {file} is not valid YAML ({error}): correct it there") from error
-    if not isinstance(config, dict):
-        raise SettingError(f"{file} is no sweep file: it needs method, metric, parameters and command")
-    return config
+    return read_config(find_config(file, "sweep"), "sweep file", "method, metric, parameters and command")
 
 
 class Sweep:
