@@ -241,8 +241,25 @@ def test_missing_tensorboard_is_said_at_once(monkeypatch, capsys):
 def test_csv_logger_comes_first_and_is_not_doubled(tmp_path):
     csv = CSVLogger(tmp_path, name="a")
     (own,) = tracking.run_loggers([csv], [{}], None)
-    assert own.log_dir == csv.log_dir
-    assert not (tmp_path / "a").exists(), "a run that never starts leaves nothing"
+    assert own.log_dir == str(tmp_path / "a" / "version_0")
+
+
+def test_runs_of_one_name_that_start_together_take_folders_of_their_own(tmp_path):
+    both = [CSVLogger(tmp_path, name="a") for _ in range(2)]
+    assert [logger.version for logger in both] == [0, 0]  # as they are chosen before either has made its folder
+    folders = [tracking.run_loggers([logger], [{}], None)[0].log_dir for logger in both]
+    assert [Path(folder).name for folder in folders] == ["version_0", "version_1"]
+    # One that is asked for by its version is gone on with.
+    (own,) = tracking.run_loggers([CSVLogger(tmp_path, name="a", version=0)], [{"version": 0}], None)
+    assert own.log_dir == folders[0]
+
+
+def test_a_run_that_never_starts_leaves_no_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["fit", *TINY, "--data", "ScenesDataModule", "--checkpoint.monitor", "val/mIoU"])
+    assert "which nothing logs" in capsys.readouterr().err
+    assert list(tmp_path.rglob("version_*")) == []
 
 
 def test_all_loggers_share_one_run_folder(tmp_path):

@@ -12,6 +12,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -210,6 +211,9 @@ class GSCNNCLI(LightningCLI):
                 args=args,
             )
         except Exception as error:
+            if self._folder is not None:
+                with suppress(OSError):
+                    self._folder.rmdir()  # if nothing has begun in it
             refused = refusal(error, *self._settings_and_defaults(), _names(_Parser.given))
             if refused is None or refused is error:
                 raise
@@ -384,7 +388,9 @@ class GSCNNCLI(LightningCLI):
         parts = [part.as_dict() for part in _listed(config)]
         settings = [{**part.get("init_args", {}), **part.get("dict_kwargs", {})} for part in parts]
         resumed = self._get(self.config, "ckpt_path") if self.subcommand == "fit" else None
-        return run_loggers(loggers, settings, saved_wandb_run_id(resumed))
+        made = run_loggers(loggers, settings, saved_wandb_run_id(resumed))
+        self._folder = Path(made[0].log_dir or "")
+        return made
 
     def before_predict(self) -> None:
         """The pictures are written batch by batch; keeping all of them would fill the memory."""

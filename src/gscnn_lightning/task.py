@@ -233,14 +233,19 @@ class GSCNNTask(pl.LightningModule):
         terms = self.training_losses(batch)
         self.step_losses = {name: term.detach() for name, term in terms.items()}
         total = terms.pop("loss")
-        batch_size = len(batch["mask"])
+        self._log_terms(total, terms, len(batch["mask"]))
+        return total
+
+    # Logs, scores and pictures are no tensor's work, which ``torch.compile`` of a whole task would try to trace.
+
+    @torch.compiler.disable
+    def _log_terms(self, total: Tensor, terms: Mapping[str, Tensor], batch_size: int) -> None:
         # Not in the progress bar, which would wait for the device after every batch.
         self.log("train/loss", total, batch_size=batch_size)
         # Filled on the device: a number would be copied there, which waits for all that is asked of it.
         rate = torch.full((), self.trainer.optimizers[0].param_groups[-1]["lr"], device=total.device)
         self.log("train/lr", rate, batch_size=batch_size)
         self.log_dict({f"train/loss_{name}": term for name, term in terms.items()}, batch_size=batch_size)
-        return total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Update the validation metrics at the full size of the images."""
@@ -252,7 +257,7 @@ class GSCNNTask(pl.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Prediction]:
         """What the network says of each image of a batch."""
-        return predictions(self.predict_output(batch["image"]), batch)
+        return self._predictions(self.predict_output(batch["image"]), batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the whole validation split."""
@@ -327,9 +332,17 @@ class GSCNNTask(pl.LightningModule):
     def _evaluate(self, batch: Batch, stage: str) -> None:
         labels = batch["mask"]
         output = self.predict_output(batch["image"], gates=False)
-        self._metrics_of(stage).update(output.labels, output.boundary_prob, batch)
         loss = image_weighted_cross_entropy(output.seg_logits, labels, self.settings.ignore_index)
-        self.log(f"{stage}/loss_segmentation", loss, batch_size=len(labels), sync_dist=True)
+        self._score(output, loss, batch, stage)
+
+    @torch.compiler.disable
+    def _score(self, output: GSCNNOutput, loss: Tensor, batch: Batch, stage: str) -> None:
+        self._metrics_of(stage).update(output.labels, output.boundary_prob, batch)
+        self.log(f"{stage}/loss_segmentation", loss, batch_size=len(batch["mask"]), sync_dist=True)
+
+    @torch.compiler.disable
+    def _predictions(self, output: GSCNNOutput, batch: Batch) -> list[Prediction]:
+        return predictions(output, batch)
 
     def _log_scores(self, stage: str) -> None:
         metrics = self._metrics_of(stage)

@@ -107,6 +107,7 @@ def run_loggers(loggers: Sequence[Logger], settings: Sequence[Mapping[str, Any]]
         wandb_id: id of the W&B run that is to be continued.
 
     Raises:
+        OSError: the directory cannot be made.
         SettingError: W&B refuses the key.
     """
     listed = next((logger for logger in loggers if isinstance(logger, CSVLogger)), None)
@@ -114,9 +115,9 @@ def run_loggers(loggers: Sequence[Logger], settings: Sequence[Mapping[str, Any]]
     own = listed or MetricsLogger(first.get("save_dir") or "runs", name=first.get("name") or "default")
     if type(own) is CSVLogger:
         own = MetricsLogger(**{"save_dir": own.save_dir, "name": own.name, **settings[loggers.index(own)]})
+    if _is_first_process():
+        _reserve(own)
     directory = Path(own.log_dir)
-    if len(loggers) > 1 or listed is None:
-        _ = own.experiment  # reserves the directory before another logger writes to it
     result: list[Logger] = [own]
     for logger, given in zip(loggers, settings, strict=True):
         if isinstance(logger, WandbLogger):
@@ -351,6 +352,22 @@ def _markdown(scores: Scores) -> str:
         cells = ["" if np.isnan(value) else f"{100 * value:.1f}" for value in values.values()]
         lines.append([name.replace("|", r"\|"), *cells])
     return "\n".join(f"|{'|'.join(cells)}|" for cells in lines)
+
+
+def _reserve(own: CSVLogger) -> None:
+    """Make the directory of a run, and its version the first that nobody else has: another run may have come between.
+
+    A directory that is asked for by its version is gone on with where it exists.
+    """
+    chosen = own._version is not None
+    while True:
+        try:
+            Path(own.log_dir).mkdir(parents=True, exist_ok=chosen)
+            return
+        except FileExistsError:
+            if chosen or not isinstance(own.version, int):
+                raise
+            own._version = own.version + 1
 
 
 def _is_first_process() -> bool:

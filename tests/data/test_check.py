@@ -67,6 +67,44 @@ def test_same_picture_in_two_splits_and_flat_pictures(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_nothing_but_void_is_a_problem_and_trains_nothing(split, tmp_path):
+    made.folder(tmp_path)
+    for mask in (tmp_path / "masks" / split).iterdir():
+        made.save(mask, np.full((12, 16), 255, np.uint8))
+    (problem,) = (problem for report in check_data(folder(tmp_path)) for problem in report.problems)
+    assert f"{split}: all {3 if split == 'train' else 2} label maps are void throughout" in problem
+    with pytest.raises(DataError) as error:
+        folder(tmp_path).setup("fit")
+    assert str(error.value) == problem
+    folder(tmp_path).setup("predict")  # which needs no labels
+    # One labelled pixel suffices.
+    labels = np.full((12, 16), 255, np.uint8)
+    labels[5, 5] = 0
+    made.save(tmp_path / "masks" / split / "f1.png", labels)
+    assert [problem for report in check_data(folder(tmp_path)) for problem in report.problems] == []
+    folder(tmp_path).setup("fit")
+
+
+def test_classes_that_no_label_map_has_are_named(tmp_path):
+    # Masks of 0 and 255 under a table that lists 255 as void and the class as 1.
+    made.folder(tmp_path, made.CLASS_TABLE.replace("values: [7, 8]", "values: [7, 8, 9]"))
+    made.save(tmp_path / "masks/train/f0.png", np.full((12, 16), 300, np.uint16))
+    for mask in (tmp_path / "masks/val").iterdir():
+        made.save(mask, np.where(made.raw_mask() == 0, np.uint8(0), np.uint8(255)))
+    train, val = check_data(folder(tmp_path))
+    assert [*train.problems, *val.problems] == []
+    assert train.notes == []
+    assert val.notes == ["no label map has tree, sky: they will have no scores, nor a part in the means"]
+    for mask in (tmp_path / "masks/train").iterdir():
+        made.save(mask, np.zeros((12, 16), np.uint8))
+    train, _ = check_data(folder(tmp_path))
+    assert train.notes == [
+        "no label map has tree, sky: they cannot be learnt. Check their values in the class table against those in the "
+        "maps"
+    ]
+
+
 def test_unlabelled_test_images(tmp_path):
     for split in ("train", "val"):
         made.cityscapes(tmp_path, split, [f"aachen_00000{len(split)}_000019"])

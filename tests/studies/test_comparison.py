@@ -118,7 +118,7 @@ def test_mistakes_get_one_message(tmp_path, monkeypatch, capsys):
     for args, words in (
         (["city.ckpt", "city.ckpt"], "which data? city.ckpt lies in no run"),
         (["city.ckpt", "none.ckpt", *SCENES], "none.ckpt does not exist"),
-        (["city.ckpt", "camvid.ckpt", *SCENES], "camvid.ckpt has 11 classes sky"),
+        (["city.ckpt", "camvid.ckpt", *SCENES], "camvid.ckpt has 11 classes (sky"),
         (["city.ckpt", "city.ckpt", *SCENES, "--resamples", "0"], "resamples is 0"),
         (["city.ckpt", "city.ckpt", "--config", "none.yaml"], "there is no file 'none.yaml'"),
     ):

@@ -32,6 +32,17 @@ def between_steps(trainer: pl.Trainer) -> bool:
     return not trainer.is_last_batch and not trainer.fit_loop.epoch_loop._should_accumulate()
 
 
+def validate_now(trainer: pl.Trainer) -> None:
+    """Run the validation of a fit, and keep the checkpoint if it is the best, when Lightning would not."""
+    trainer.validating = True
+    trainer.fit_loop.epoch_loop.val_loop.run()
+    trainer.training = True
+    for callback in trainer.checkpoint_callbacks:
+        # One that waits for the end of the epoch has seen it pass without a score.
+        if isinstance(callback, ModelCheckpoint) and callback._should_save_on_train_epoch_end(trainer):
+            callback.on_train_epoch_end(trainer, trainer.lightning_module)
+
+
 def best_checkpoint(trainer: pl.Trainer) -> ModelCheckpoint | None:
     """What chooses the best checkpoint, whatever other `ModelCheckpoint` there are; None if nothing does.
 

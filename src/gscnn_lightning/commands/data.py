@@ -48,7 +48,7 @@ def check(splits: Sequence[Literal["train", "val", "test", "predict"]] = (), oth
         say(f"problem: {problem}")
     if problems:
         rest = f", the first {_SHOWN} of them above" if len(problems) > _SHOWN else ""
-        say(f"{len(problems)} problems{rest}")
+        say(f"{len(problems)} problem{'s' * (len(problems) > 1)}{rest}")
         return 1
     say("no problems")
     return 0

@@ -3,7 +3,7 @@
 import math
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Protocol
 
 import cv2
@@ -304,6 +304,8 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def _dataset(self, split: Split) -> SegmentationDataset:
         source = self._checked_source(split)
+        if split != "predict":
+            check_labelled(split, (source.load_labels(index) for index in range(len(source))))
         if split != "train":
             return SegmentationDataset(source)
         from gscnn_lightning.data.transforms import training_transform  # slow to import, needed for training only
@@ -380,6 +382,33 @@ class SegmentationDataModule(pl.LightningDataModule):
         devices = 1 if self.trainer is None else self.trainer.num_devices
         per_device = cores // devices
         return min(4, per_device) if per_device > 1 else 0
+
+
+def check_labelled(split: str, label_maps: Iterable[Labels | None]) -> None:
+    """Raise if there is nothing but void in the label maps of a split; reads no more of them than it has to.
+
+    Args:
+        split: what the message calls it.
+        label_maps: train ids (H, W) each, 255 for void; None of an unlabelled frame.
+
+    Raises:
+        DataError: every pixel of every label map is void.
+    """
+    number = 0
+    for labels in label_maps:
+        if labels is None or bool((labels != IGNORE_INDEX).any()):
+            return
+        number += 1
+    if number:
+        raise DataError(nothing_but_void(split, number))
+
+
+def nothing_but_void(split: str, number: int) -> str:
+    """What is said of a split with that many label maps and not one labelled pixel."""
+    return (
+        f"{split}: all {number} label maps are void throughout: there is nothing to learn from or to score. Check the "
+        "values in the class table against those in the maps, or give labels that are not withheld"
+    )
 
 
 def _begin_work(_: int) -> None:

@@ -14,13 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from gscnn_lightning.classes import IGNORE_INDEX
-from gscnn_lightning.data.base import SegmentationDataModule, Split
+from gscnn_lightning.data.base import SegmentationDataModule, Split, nothing_but_void
 from gscnn_lightning.data.pictures import told_once
 from gscnn_lightning.data.source import Source
 from gscnn_lightning.errors import DataError
 from gscnn_lightning.terminal import new_table
 
 Size = tuple[int, int]
+_NAMED = 8
 Counts = npt.NDArray[np.int64]
 
 
@@ -104,6 +105,8 @@ def check_data(
             _read(source, report, progress)
             reports.append(report)
     _report_duplicates(reports)
+    for report in reports:
+        _report_classes(report, data.class_names)
     return reports
 
 
@@ -120,6 +123,9 @@ def _read(source: Source, report: SplitReport, progress: Callable[[Split, int, i
             converted.append((frame.name, frame.converted))
             progress(report.split, done, len(source))
     report.notes = told_once(converted)
+    labelled = report.frames - report.unlabelled
+    if labelled and report.void == labelled and report.split != "predict":
+        report.problems.append(nothing_but_void(report.split, labelled))
 
 
 def _read_frame(source: Source, index: int, num_classes: int) -> _Frame:
@@ -165,6 +171,19 @@ def _report_duplicates(reports: Sequence[SplitReport]) -> None:
                 report.problems.append(f"{report.split} {name} is the same picture as {other}: remove one of them")
         for digest, name in report.names.items():
             seen[digest].append(f"{report.split} {name}")
+
+
+def _report_classes(report: SplitReport, names: Sequence[str]) -> None:
+    """Add a note on classes that no label map of a split has."""
+    absent = [name for name, images in zip(names, report.images, strict=False) if not images]
+    if not absent or not report.pixels[:-1].any():
+        return
+    more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
+    they = ("it", "its") if len(absent) == 1 else ("they", "their")
+    follows = f"{they[0]} will have no scores, nor a part in the means"
+    if report.split == "train":
+        follows = f"{they[0]} cannot be learnt. Check {they[1]} values in the class table against those in the maps"
+    report.notes.append(f"no label map has {', '.join(absent[:_NAMED])}{more}: {follows}")
 
 
 def training_samples(
