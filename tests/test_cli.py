@@ -136,6 +136,70 @@ def test_what_lightning_and_torch_refuse_is_said_before_an_epoch_is_spent(settin
         assert word in said
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (["--epochs", "3"], "--trainer.max_epochs"),
+        (["--trainer.gpus", "2"], "--trainer.devices"),
+        (["--work-dir", "x"], "--trainer.logger.save_dir"),
+        (["--config", "{resume-from-checkpoint: x.ckpt}"], "--ckpt_path"),
+    ],
+)
+def test_names_that_other_tools_have_for_a_setting_are_understood(given, meant, capsys):
+    assert f"Did you mean {meant}?" in errors([*TINY, *given], capsys)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Path of a checkpoint of one epoch."""
+    folder = tmp_path_factory.mktemp("trained")
+    main([*TINY, *SCENES, *CROP, "--trainer.max_epochs", "1", "--trainer.logger.save_dir", str(folder)])
+    (found,) = folder.rglob("last.ckpt")
+    return str(found)
+
+
+def with_classes(checkpoint, path, names):
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"]["class_names"] = names
+    torch.save(content, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("subcommand", ["fit", "validate", "test", "predict"])
+def test_a_checkpoint_of_other_classes_is_refused_in_every_command(subcommand, checkpoint, tmp_path, capsys):
+    names = list(ScenesDataModule().class_names)
+    swapped = [names[1], names[0], *names[2:]]
+    path = with_classes(checkpoint, tmp_path / "other.ckpt", swapped)
+    message = errors([subcommand, *TINY, *SCENES, *CROP, "--ckpt_path", path], capsys)
+    assert f"checkpoint {path} has 19 classes (sidewalk, road," in message
+    assert "the data 19 classes (road, sidewalk," in message
+    assert "class 0 is sidewalk there and road here, the same names in another order" in message
+    assert ("--model.backbone_weights" in message) == (subcommand == "fit")
+
+
+@pytest.mark.parametrize("subcommand", ["validate", "test", "predict"])
+def test_scores_and_pictures_of_random_weights_are_refused(subcommand, capsys):
+    message = errors([subcommand, *TINY, *SCENES, *CROP], capsys)
+    assert f"ckpt_path is missing: {subcommand} needs a trained network" in message
+    assert not list(Path.cwd().rglob("version_*"))
+
+
+@pytest.mark.parametrize("subcommand", ["fit", "validate"])
+def test_a_checkpoint_of_another_network_or_optimizer_is_refused(subcommand, checkpoint, tmp_path, capsys):
+    args = [subcommand, *TINY, *SCENES, *CROP, "--ckpt_path", checkpoint]
+    message = errors([*args, "--model.channels", "24"], capsys)
+    assert "has model.channels 16 and not 24 as on the command line" in message
+    if subcommand == "fit":
+        assert "goes on with optimizer.lr" in errors([*args, "--optimizer.lr", "0.5"], capsys)
+        assert "has 1 epochs and trainer.max_epochs is 1" in errors([*args, "--trainer.max_epochs", "1"], capsys)
+    content = torch.load(checkpoint, weights_only=True)
+    del content["state_dict"]["network.decoder.0.0.weight"]
+    torch.save(content, tmp_path / "cut.ckpt")
+    message = errors([*args[:-1], str(tmp_path / "cut.ckpt")], capsys)
+    assert "does not fit its network" in message
+    assert "1 are missing (network.decoder.0.0.weight)" in message
+
+
 def test_bugs_keep_their_traceback(monkeypatch):
     def broken(self, stage):
         return [][0]

@@ -11,7 +11,7 @@ from gscnn_lightning.errors import SettingError, WeightsError
 _NAMED = 6
 
 
-def check_classes(names: Sequence[str], others: Sequence[str], one: str, other: str) -> None:
+def check_classes(names: Sequence[str], others: Sequence[str], one: str, other: str, remedy: str = "") -> None:
     """Raise unless two sides have the same classes in the same order.
 
     Args:
@@ -19,6 +19,7 @@ def check_classes(names: Sequence[str], others: Sequence[str], one: str, other: 
         others: classes of the other side.
         one: what the first side is, such as "checkpoint best.ckpt".
         other: what the second side is, such as "the data".
+        remedy: what else helps than other data.
 
     Raises:
         SettingError: number, names or order differ.
@@ -31,7 +32,9 @@ def check_classes(names: Sequence[str], others: Sequence[str], one: str, other: 
         place = next(index for index, pair in enumerate(zip(names, others, strict=True)) if pair[0] != pair[1])
         found += f": class {place} is {names[place]} there and {others[place]} here"
         found += ", the same names in another order" if sorted(names) == sorted(others) else ""
-    raise SettingError(f"{found}. Give data with the classes that the checkpoint was trained with, in their order")
+    raise SettingError(
+        f"{found}. Give data with the classes that the checkpoint was trained with, in their order{remedy}"
+    )
 
 
 def check_network(saved: Mapping[str, Any], own: Mapping[str, Any], one: str, names: Sequence[str]) -> None:

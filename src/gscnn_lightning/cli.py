@@ -135,10 +135,30 @@ def _names(given: Sequence[str]) -> list[str]:
     return [word[2:].partition("=")[0].rstrip("+") for word in given if word.startswith("--")]
 
 
+_ELSEWHERE = {
+    **dict.fromkeys(("resume", "resume_from", "resume_from_checkpoint", "checkpoint_path"), "ckpt_path"),
+    **dict.fromkeys(("load_from", "weights", "pretrained_weights"), "model.backbone_weights"),
+    **dict.fromkeys(("epochs", "num_epochs"), "trainer.max_epochs"),
+    **dict.fromkeys(("gpus", "num_gpus", "gpu_ids"), "trainer.devices"),
+    **dict.fromkeys(("device",), "trainer.accelerator"),
+    **dict.fromkeys(("workers",), "data.num_workers"),
+    **dict.fromkeys(("batch", "samples_per_gpu"), "data.batch_size"),
+    **dict.fromkeys(("imgsz", "img_size", "image_size"), "data.crop_size"),
+    **dict.fromkeys(("seed",), "seed_everything"),
+    **dict.fromkeys(("amp", "fp16", "half"), "trainer.precision"),
+    **dict.fromkeys(("work_dir", "project", "output_dir"), "trainer.logger.save_dir"),
+}
+"""Names that other training tools have for a setting."""
+
+
 def _suggestion(message: str, known: set[str]) -> str:
-    """The settings that are spelt most like the unknown ones in a message."""
+    """The settings that are spelt most like the unknown ones in a message, or are called so by other tools."""
     close: list[str] = []
-    for word in {a or b for a, b in re.findall(r"--([\w.]+)|[\"']([\w.]+)[\"']", message)} - known:
+    for word in {a or b for a, b in re.findall(r"--([\w.-]+)|[\"']([\w.-]+)[\"']", message)} - known:
+        elsewhere = _ELSEWHERE.get(word.rpartition(".")[2].replace("-", "_").lower())
+        if elsewhere is not None:
+            close.append(elsewhere)
+            continue
         # Nested errors name a setting without the part before the dot.
         names = {name if "." in word else name.rpartition(".")[2]: name for name in sorted(known) if "." in name}
         close += [names[k] for k in difflib.get_close_matches(word, names, n=2, cutoff=0.75)]

@@ -8,12 +8,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from gscnn_lightning.errors import GSCNNError, SettingError
+from gscnn_lightning.errors import GSCNNError, SettingError, TrainingError
 
 _LENGTH = 400
+_KILLED = re.compile(r"DataLoader worker \(pid\S* ?[\d, ]+\) (?:is killed by signal: ([\w ]+)|exited unexpectedly)")
+_GO_ON = "A training goes on with --ckpt_path RUN/checkpoints/last.ckpt"
 _NAMES = {"pytorch_lightning": "Lightning", "lightning_fabric": "Lightning", "torch": "torch"}
 # Where settings of the user end up, and are looked at by somebody else.
 _PLACES = ("pytorch_lightning", "lightning_fabric", "lightning_utilities", "torch.optim", "torch.utils", "torch.cuda")
@@ -28,7 +31,7 @@ def refusal(
 
     A refusal is an exception of this library, a `MisconfigurationException` of Lightning's, or one that Lightning, or
     the part of torch that settings are handed to, has raised on purpose: by ``raise``, not by an operation that failed.
-    A `ValueError` of this library's own is one, too.
+    A `ValueError` of this library's own is one, too, and so is what the machine refuses: memory, or a loading process.
 
     Args:
         error: what was raised.
@@ -41,13 +44,41 @@ def refusal(
     known = next((cause for cause in chain if isinstance(cause, GSCNNError)), None)
     if known is not None:
         return _with_full_name(known, flat)
+    for cause in chain:
+        trouble = _trouble(cause)
+        if trouble is not None:
+            return trouble
     # Settings of classes of the user's choice have no known default.
     candidates = {
         name: (value, (name in given) + 0.5 * (name in usual))
         for name, value in flat.items()
         if value not in (None, "") and (name not in usual or usual[name] != value)
     }
-    return next((found for cause in reversed(chain) if (found := _in_words(cause, candidates))), None)
+    words: SettingError | None = next((found for c in reversed(chain) if (found := _in_words(c, candidates))), None)
+    return words
+
+
+def _trouble(error: BaseException) -> TrainingError | None:
+    """What the machine has refused, and which settings ask less of it; None if it is something else."""
+    reason = " ".join(str(error).split())
+    killed = re.search(
+        r"DataLoader worker \(pid\(?s?\)? ?[\d, ]+\) (?:is killed by signal: ([\w ]+)|exited unexp)", reason
+    )
+    if killed is not None:
+        by = f" by the system ({killed[1]})" if killed[1] else ""
+        less = "lower --data.num_workers (0 loads without such processes) or --data.cache_gb"
+        if killed[1] == "Bus error":
+            less = f"shared memory is full: start the container with a larger one (--shm-size=8g), or {less}"
+        return TrainingError(f"a loading process was ended{by}: {less}. {_GO_ON}")
+    on_device = isinstance(error, torch.OutOfMemoryError)
+    if on_device or isinstance(error, MemoryError) or "can't allocate memory" in reason:
+        where = "of the device" if on_device else "of the machine"
+        return TrainingError(
+            f"the memory {where} did not suffice ({reason[:_LENGTH]}). In training, lower --data.batch_size or "
+            "--data.crop_size, or give --model.grad_checkpointing true or --trainer.precision bf16-mixed; in "
+            f"validation, give --model.window [512,512]. {_GO_ON}"
+        )
+    return None
 
 
 def _with_full_name(error: GSCNNError, settings: Collection[str]) -> GSCNNError:

@@ -37,6 +37,8 @@ PREDICTION_SETTINGS = ("window", "overlap", "scales", "flip_average")
 MACHINE_SETTINGS = ("compile",)
 """Hyperparameters that are not part of a checkpoint: what suits the machine of a training."""
 
+_FROM_BACKBONE = "--model.backbone_weights FILE in place of --ckpt_path"
+
 _FREE_SETTINGS = ("pretrained", "backbone_weights", "freeze_stages", "freeze_norm", "grad_checkpointing")
 """Arguments of `GSCNN` in which a checkpoint may differ: with either value, its weights mean the same network."""
 
@@ -315,7 +317,8 @@ class GSCNNTask(pl.LightningModule):
         """
         saved = dict(checkpoint.get("hyper_parameters", {}))
         known = list(map(str, range(saved.get("num_classes", self.settings.num_classes))))
-        check_classes(list(saved.get("class_names") or known), self.class_names, name, "the data")
+        anew = f"; to train others from its backbone: {_FROM_BACKBONE}" if fit else ""
+        check_classes(list(saved.get("class_names") or known), self.class_names, name, "the data", anew)
         check_network(saved, self.settings, name, [n for n in _network_defaults() if n not in _FREE_SETTINGS])
         if fit:
             check_optimizer(checkpoint, self.settings.optimizer or SGD, name)

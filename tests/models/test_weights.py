@@ -86,3 +86,17 @@ def test_unreadable_files_are_named(tmp_path):
     with pytest.raises(WeightsError, match="holds no mapping of names to tensors"):
         read_backbone_weights(path, "test_resnet")
     assert installed_weights("resnet50") is None
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "test_convnext"])
+def test_a_training_starts_from_the_backbone_of_a_checkpoint_of_other_classes(backbone, tmp_path):
+    small = {"channels": 8, "skip_channels": 8, "shape_channels": 8, "output_stride": 32, "pretrained": False}
+    torch.manual_seed(0)
+    first = GSCNN(3, backbone, **small)
+    state = {f"network.{name}": value for name, value in first.state_dict().items()}
+    torch.save({"state_dict": state, "hyper_parameters": {"num_classes": 3}}, tmp_path / "best.ckpt")
+    second = GSCNN(5, backbone, **small, backbone_weights=str(tmp_path / "best.ckpt"))
+    for name, value in first.backbone.encoder.state_dict().items():
+        assert torch.equal(second.backbone.encoder.state_dict()[name], value)
+    with pytest.raises(WeightsError, match=r"best\.ckpt does not fit backbone 'test_byobnet'"):
+        GSCNN(5, "test_byobnet", **small, backbone_weights=str(tmp_path / "best.ckpt"))

@@ -32,7 +32,7 @@ _IDS, _COLORS = 1 << 16, 1 << 24
 _MODES = {_IDS: {"1", "L", "P", "I", "I;16", "I;16B"}, _COLORS: {"RGB", "RGBA", "P"}}
 _KINDS = {
     _IDS: "8- or 16-bit images with one channel (or a palette) whose values are class ids",
-    _COLORS: "8-bit colour images, as the class table translates colours (masks: colors)",
+    _COLORS: "8-bit colour images (masks: colors)",
 }
 
 
@@ -230,8 +230,11 @@ class FileSource(Source):
                 )
             raise DataError(f"{sizes}: resize one of them (labels by nearest neighbour)")
         if labels.mode not in _MODES[len(self.table)] or labels.refused:
+            colored = len(self.table) == _IDS and labels.mode in ("RGB", "RGBA")
+            hint = "; keep one of channels that are all the same, or say masks: colors there" if colored else ""
             raise DataError(
-                f"{frame.labels} has pixels of type {labels.mode}: label maps are {_KINDS[len(self.table)]}"
+                f"{frame.labels} has pixels of type {labels.mode}: label maps are {_KINDS[len(self.table)]}, as the "
+                f"class table has them{hint}"
             )
         if labels.mode == "1" and self.table[255] in (UNKNOWN, IGNORE_INDEX):
             raise DataError(

