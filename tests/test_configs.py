@@ -101,6 +101,8 @@ def test_recipes_change_the_training_and_not_the_network(capsys):
         assert recipes[name]["trainer"]["max_epochs"] == 175
         assert recipes[name]["model"]["poly_power"] == power
         assert recipes[name]["model"]["loss_variant"] == name
+        # Extensions of small configs are no part of either.
+        assert [recipes[name]["model"][k] for k in ("refine", "dice_weight", "edge_weight")] == ["none", 0.0, 0.0]
         optimizer = recipes[name]["optimizer"]
         assert optimizer["class_path"] == "torch.optim.SGD"
         assert [optimizer["init_args"][k] for k in ("lr", "momentum", "weight_decay")] == [0.01, 0.9, 1e-4]

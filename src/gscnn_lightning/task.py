@@ -61,6 +61,8 @@ class GSCNNTask(pl.LightningModule):
         segmentation_weight: lambda_2, weight of the segmentation loss.
         regularizer_weight: lambda_3, weight of the dual task regularizer.
         attention_weight: lambda_4, weight of the cross-entropy on confident boundary pixels.
+        dice_weight: weight of the soft Dice loss, for classes of few pixels: an extension, of the control, too.
+        edge_weight: weight of the cross-entropy on true boundary pixels: an extension, of the control, too.
         loss_variant: "paper", or "release" for the losses that the published checkpoint was trained with.
         tau: temperature of the Gumbel softmax in the regularizer; by default 1 ("paper") or 0.5 ("release").
         loss_stride: train on every n-th pixel of either axis; 2 leaves a quarter of the pixels. The smoothing of
@@ -93,6 +95,8 @@ class GSCNNTask(pl.LightningModule):
         segmentation_weight: float = 1.0,
         regularizer_weight: float = 1.0,
         attention_weight: float = 1.0,
+        dice_weight: float = 0.0,
+        edge_weight: float = 0.0,
         loss_variant: Variant = "paper",
         tau: float | None = None,
         loss_stride: int = 1,
@@ -155,6 +159,8 @@ class GSCNNTask(pl.LightningModule):
             segmentation=h.segmentation_weight,
             regularizer=h.regularizer_weight,
             attention=h.attention_weight,
+            dice=h.dice_weight,
+            edge=h.edge_weight,
             variant=h.loss_variant,
             ignore_index=h.ignore_index,
             tau=h.tau,
@@ -369,7 +375,8 @@ class GSCNNTask(pl.LightningModule):
     def logged_names(self) -> list[str]:
         """Names of all that training and validation log, known before either: what a callback can monitor."""
         h = self.settings
-        terms = [name for name, weight in self.loss.weights.items() if weight] if h.shape_stream else []
+        of_both = ("segmentation", "dice", "edge")
+        terms = [name for name, weight in self.loss.weights.items() if weight and (h.shape_stream or name in of_both)]
         one = Evaluation(self.class_names, h.ignore_index, h.boundary_tolerances)
         labels = torch.zeros(1, 2, 2, dtype=torch.long)
         one.update(labels, None, {"mask": labels})

@@ -8,6 +8,7 @@ from gscnn_lightning.losses.boundary_bce import boundary_bce
 from gscnn_lightning.losses.checks import Variant, check_labels, full_precision
 from gscnn_lightning.losses.dual_task import DualTaskLoss, confident_labels
 from gscnn_lightning.losses.image_weighted_ce import image_weighted_mean
+from gscnn_lightning.losses.thin import boundary_pixels_mean, soft_dice
 from gscnn_lightning.output import GSCNNOutput
 
 
@@ -15,7 +16,8 @@ class GSCNNLoss(nn.Module):
     """L = l1 * L_boundary + l2 * L_seg + l3 * L_reg + l4 * L_att.
 
     The weights are the paper's lambda_1 to lambda_4 as plain numbers: what is written is what is multiplied. A term of
-    the shape stream with weight 0 is not computed; a network without one is trained on the segmentation term alone.
+    the shape stream with weight 0 is not computed; a network without one is trained on the segmentation term alone, and
+    on the two extensions where they are asked for.
 
     Args:
         num_classes: number of classes K.
@@ -28,6 +30,8 @@ class GSCNNLoss(nn.Module):
         boundary_threshold: boundary probability above which a pixel enters the attention term.
         tau: temperature of the Gumbel softmax; by default 1 ("paper") or 0.5 ("release").
         hard: straight-through Gumbel softmax.
+        dice: weight of `soft_dice`, for classes of few pixels; an extension, 0 in the paper, of the control, too.
+        edge: weight of the cross-entropy on true boundaries, `boundary_pixels_mean`; likewise.
 
     Raises:
         ValueError: a weight is negative.
@@ -45,6 +49,8 @@ class GSCNNLoss(nn.Module):
         boundary_threshold: float = 0.8,
         tau: float | None = None,
         hard: bool = False,
+        dice: float = 0.0,
+        edge: float = 0.0,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -53,6 +59,8 @@ class GSCNNLoss(nn.Module):
             "segmentation": segmentation,
             "regularizer": regularizer,
             "attention": attention,
+            "dice": dice,
+            "edge": edge,
         }
         for name, weight in self.weights.items():
             if weight < 0:
@@ -76,7 +84,8 @@ class GSCNNLoss(nn.Module):
             gumbel_noise: (B, K, H, W) replaces the random draw of the regularizer.
 
         Returns:
-            "loss", and the weighted terms that are in it: "boundary", "segmentation", "regularizer", "attention".
+            "loss", and the weighted terms that are in it: "boundary", "segmentation", "regularizer", "attention",
+            "dice", "edge".
 
         Raises:
             ValueError: number of classes or shapes do not belong together.
@@ -92,6 +101,10 @@ class GSCNNLoss(nn.Module):
         log_probs = full_precision(logits).log_softmax(dim=1)
         nll = F.nll_loss(log_probs, labels, ignore_index=self.ignore_index, reduction="none")
         terms = {"segmentation": weights["segmentation"] * self._image_weighted(nll, labels)}
+        if weights["dice"]:
+            terms["dice"] = weights["dice"] * soft_dice(log_probs, nll, labels, self.ignore_index)
+        if weights["edge"]:
+            terms["edge"] = weights["edge"] * boundary_pixels_mean(nll, labels, boundaries, self.ignore_index)
         if boundary_logits is not None:
             if weights["boundary"]:
                 # The published program knows no void here but what the boundary map itself leaves out.

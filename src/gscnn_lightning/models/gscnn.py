@@ -10,8 +10,11 @@ from gscnn_lightning.models.aspp import BoundaryASPP, JoiningConv2d
 from gscnn_lightning.models.backbone import Backbone
 from gscnn_lightning.models.image_gradient import GradientKind, ImageGradient
 from gscnn_lightning.models.layers import Norm, conv_norm, resize_like, resize_strided
+from gscnn_lightning.models.refinement import ConvexUpsampling
 from gscnn_lightning.models.shape_stream import ShapeStream
 from gscnn_lightning.output import GSCNNOutput
+
+Refine = Literal["none", "convex"]
 
 
 class GSCNN(nn.Module):
@@ -38,6 +41,8 @@ class GSCNN(nn.Module):
             small to have statistics of their own.
         separable: depthwise separable convolutions in ASPP and decoder, and one of the decoder's two blocks before the
             upsampling, which suits small backbones; the paper has full ones.
+        refine: "convex" has the features of the shape stream steer the last upsampling, those of the backbone's first
+            map in the control, see `ConvexUpsampling`: an extension, not Gated-SCNN of the paper, which has "none".
 
     Raises:
         BackboneError: the backbone is unknown or cannot serve.
@@ -63,8 +68,11 @@ class GSCNN(nn.Module):
         grad_checkpointing: bool = False,
         freeze_norm: bool = False,
         separable: bool = False,
+        refine: Refine = "none",
     ) -> None:
         super().__init__()
+        if refine not in ("none", "convex"):
+            raise SettingError(f"refine is {refine!r}: use 'none' or 'convex'")
         if num_classes < 2:
             raise SettingError(f"num_classes is {num_classes}: segmentation needs at least 2 classes")
         for name, width in (("channels", channels), ("skip_channels", skip_channels)):
@@ -82,14 +90,20 @@ class GSCNN(nn.Module):
         classes = nn.Conv2d(channels, num_classes, 1, bias=False)
         # Where cost matters the second block works before the upsampling, at a sixteenth of the places.
         self.aspp_block = block if separable else None
-        self.decoder = nn.Sequential(joined, classes) if separable else nn.Sequential(joined, block, classes)
+        self.decoder = _Decoder(joined, classes) if separable else _Decoder(joined, block, classes)
         self.shape_stream: ShapeStream | None = None
         if shape_stream:
             gating = [widths[i] for i in self.backbone.gate_indices]
             self.image_gradient = ImageGradient(image_gradient, self.backbone.mean, self.backbone.std)
             self.shape_stream = ShapeStream(widths[0], gating, shape_channels, norm)
             self.boundary_fusion = nn.Conv2d(2, 1, 1, bias=False)
+        self.refinement: ConvexUpsampling | None = None
+        if refine == "convex":
+            # The boundary logit is one channel more.
+            fine = widths[0] if self.shape_stream is None else self.shape_stream.feature_channels + 1
+            self.refinement = ConvexUpsampling(fine, channels, norm=norm)
         used = {self.backbone.skip_index, len(widths) - 1, *((0, *self.backbone.gate_indices) if shape_stream else ())}
+        used |= {0} if self.refinement is not None else set()
         self.backbone.freeze(freeze_stages, used)
         if grad_checkpointing:
             self.backbone.set_grad_checkpointing()
@@ -116,13 +130,15 @@ class GSCNN(nn.Module):
             image = image.to(self.backbone.mean.dtype) / 255
         size = (image.shape[-2], image.shape[-1])
         maps = self.backbone(image)
-        boundary_logits, attention, gates = self._boundary(image, gradient, maps)
+        boundary_logits, attention, gates, fine = self._boundary(image, gradient, maps)
         # The 48-channel skip comes first, the upsampled ASPP after it: the order of the released weights.
         fused = self.aspp_project(self.aspp(maps[-1], attention, joined=False))
         if self.aspp_block is not None:
             fused = self.aspp_block(fused)
         skip = self.skip_project(maps[self.backbone.skip_index])
-        seg_logits = self.decoder(torch.cat([skip, resize_like(fused, skip)], dim=1))
+        seg_logits, features = self.decoder(torch.cat([skip, resize_like(fused, skip)], dim=1))
+        if self.refinement is not None:
+            seg_logits = self.refinement(seg_logits, features, fine)
         seg_logits = resize_strided(seg_logits, size, stride, align_corners=False)
         if boundary_logits is not None:
             boundary_logits = resize_strided(boundary_logits, size, stride)
@@ -130,17 +146,21 @@ class GSCNN(nn.Module):
 
     def _boundary(
         self, image: Tensor, gradient: Tensor | None, maps: list[Tensor]
-    ) -> tuple[Tensor | None, Tensor | None, tuple[Tensor, ...]]:
-        """Boundary logits at the shape stream's resolution, attention for the ASPP, gates; Nones for the control."""
+    ) -> tuple[Tensor | None, Tensor | None, tuple[Tensor, ...], list[Tensor]]:
+        """Boundary logits at the shape stream's resolution, attention for the ASPP, gates, and the finest maps.
+
+        Of the control the first three are None, None and empty.
+        """
         if self.shape_stream is None:
-            return None, None, ()
-        logits, gates = self.shape_stream(maps[0], [maps[i] for i in self.backbone.gate_indices])
+            return None, None, (), [maps[0]]
+        gating = [maps[i] for i in self.backbone.gate_indices]
+        logits, gates, features = self.shape_stream(maps[0], gating, with_features=True)
         gradient = self.image_gradient(image) if gradient is None else gradient.to(logits.dtype)
         if gradient.shape[-2:] != logits.shape[-2:]:
             # Where the shape stream runs below image size the gradient is averaged, so that no thin edge falls between.
             gradient = nn.functional.interpolate(gradient, size=logits.shape[-2:], mode="area")
         evidence = torch.cat([logits.sigmoid(), gradient.to(logits.dtype)], dim=1)
-        return logits, self.boundary_fusion(evidence).sigmoid(), gates
+        return logits, self.boundary_fusion(evidence).sigmoid(), gates, [*features, logits]
 
     def _initialise(self) -> None:
         """He initialisation outside the backbone; boundary logits near 0, as their loss has a large weight."""
@@ -151,6 +171,19 @@ class GSCNN(nn.Module):
                     nn.init.zeros_(module.bias)
         if self.shape_stream is not None:
             nn.init.normal_(self.shape_stream.boundary.weight, std=0.01)
+        if self.refinement is not None:
+            self.refinement.start_as_repetition()
+
+
+class _Decoder(nn.Sequential):
+    """Blocks and a classifier in a row."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Class scores, and what the classifier made them of."""
+        *blocks, classes = self
+        for block in blocks:
+            x = block(x)
+        return classes(x), x
 
 
 def _check_image(image: Tensor) -> None:

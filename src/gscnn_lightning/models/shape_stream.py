@@ -82,6 +82,7 @@ class ShapeStream(nn.Module):
 
     Attributes:
         grad_checkpointing: compute activations again in the backward pass instead of keeping them; False at first.
+        feature_channels: channels of all the features together.
 
     Raises:
         ValueError: ``channels`` is not a multiple of 8, or there are not three gating maps.
@@ -99,6 +100,7 @@ class ShapeStream(nn.Module):
             raise SettingError(f"the shape stream has three gates, but {len(gating_channels)} gating maps were given")
         self.grad_checkpointing = False
         widths = [channels >> t for t in range(4)]
+        self.feature_channels = sum(widths)
         # The paper's trunk has 64 channels in its first map; other backbones are brought to the width by a 1x1.
         self.stem = nn.Identity() if in_channels == channels else conv_norm(in_channels, channels, 1, norm=norm)
         self.blocks = nn.ModuleList(ResidualBlock(width, norm) for width in widths[:3])
@@ -107,27 +109,35 @@ class ShapeStream(nn.Module):
         self.gates = nn.ModuleList(GatedConv2d(width, norm) for width in widths[1:])
         self.boundary = nn.Conv2d(widths[3], 1, 1, bias=False)
 
-    def forward(self, first_map: Tensor, gating_maps: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(
+        self, first_map: Tensor, gating_maps: Sequence[Tensor], with_features: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]] | tuple[Tensor, tuple[Tensor, ...], list[Tensor]]:
         """Boundary logits at the resolution of the first map, and the attention maps.
 
         Args:
             first_map: (B, C, h, w) earliest map of the regular stream.
             gating_maps: three coarser maps of the regular stream, any size.
+            with_features: return the features that they were made of, too.
 
         Returns:
-            Boundary logits (B, 1, h, w) and three attention maps alpha_t (B, 1, h, w) in [0, 1].
+            Boundary logits (B, 1, h, w) and three attention maps alpha_t (B, 1, h, w) in [0, 1]; if asked for, a list
+            of what the first block and each of the gates made, (B, `feature_channels`, h, w) together.
         """
         s = self.stem(first_map)
         alphas: list[Tensor] = []
+        features: list[Tensor] = []
         for step, regular in enumerate(gating_maps):
             if self.grad_checkpointing and self.training:
-                s, alpha = checkpoint(self._step, step, s, regular, use_reentrant=False)
+                block, s, alpha = checkpoint(self._step, step, s, regular, use_reentrant=False)
             else:
-                s, alpha = self._step(step, s, regular)
+                block, s, alpha = self._step(step, s, regular)
             alphas.append(alpha)
-        return self.boundary(s), tuple(alphas)
+            features += [block, s] if step == 0 else [s]
+        result = self.boundary(s), tuple(alphas)
+        return (*result, features) if with_features else result
 
-    def _step(self, step: int, s: Tensor, regular: Tensor) -> tuple[Tensor, Tensor]:
-        """One of the three rounds of residual block, 1x1 and gate; the gated features and the attention map."""
-        s = self.reduce[step](self.blocks[step](s))
-        return self.gates[step](s, resize_like(self.gating[step](regular), s))
+    def _step(self, step: int, s: Tensor, regular: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One of the three rounds of residual block, 1x1 and gate: the features of block and gate, attention map."""
+        block = self.blocks[step](s)
+        s = self.reduce[step](block)
+        return block, *self.gates[step](s, resize_like(self.gating[step](regular), s))

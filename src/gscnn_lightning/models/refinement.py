@@ -1,0 +1,85 @@
+"""The last upsampling steered by finer maps: an extension, no part of the paper's network."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gscnn_lightning.models.layers import Norm, conv_norm, resize_like
+
+_SQUEEZED = 16
+
+
+class ConvexUpsampling(nn.Module):
+    """Class scores at the resolution of finer maps: weighted means of the 3x3 coarse scores around each place.
+
+    The nine weights, positive and of sum 1, are learnt of what finer maps show there, such as the features of the shape
+    stream: a place next to a boundary can take the scores of its own side (convex upsampling of Teed and Deng, RAFT,
+    ECCV 2020, section 3.3; there of optical flow). Before training it is close to upsampling by repetition.
+
+    Args:
+        fine_channels: channels of the finer maps, together.
+        channels: channels of the features that the scores were made of.
+        width: width of the one 3x3 convolution.
+        norm: "batch" or "group".
+    """
+
+    def __init__(self, fine_channels: int, channels: int, width: int = 32, norm: Norm = "batch") -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, _SQUEEZED, 1, bias=False)
+        self.conv = conv_norm(_SQUEEZED + fine_channels, width, 3, norm=norm)
+        self.weights = nn.Conv2d(width, 9, 1)
+
+    def start_as_repetition(self) -> None:
+        """Weights that are nearly those of the place itself."""
+        nn.init.normal_(self.weights.weight, std=0.01)
+        assert self.weights.bias is not None
+        nn.init.zeros_(self.weights.bias)
+        with torch.no_grad():
+            self.weights.bias[4] = 2.0
+
+    def forward(self, scores: Tensor, features: Tensor, fine: list[Tensor]) -> Tensor:
+        """Scores at the resolution of the finer maps.
+
+        Args:
+            scores: (B, K, h, w) class scores.
+            features: (B, C, h, w) what they were made of.
+            fine: maps (B, c, H, W) of a resolution that is a whole multiple of the scores', up to the last rows and
+                columns.
+
+        Returns:
+            (B, K, H, W).
+        """
+        joined = torch.cat([resize_like(self.squeeze(features), fine[0]), *fine], dim=1)
+        return convex_combination(scores, self.weights(self.conv(joined)).softmax(dim=1))
+
+
+def convex_combination(scores: Tensor, weights: Tensor) -> Tensor:
+    """Sum of the 3x3 scores around each place, weighted for each finer place.
+
+    Args:
+        scores: (B, K, h, w).
+        weights: (B, 9, H, W) in [0, 1], row by row of the 3x3, with H of r * h and W of r * w, up to r - 1 fewer.
+
+    Returns:
+        (B, K, H, W); outside of the scores their last rows and columns are repeated.
+
+    Example:
+        >>> centre = torch.zeros(1, 9, 4, 3)
+        >>> centre[:, 4] = 1
+        >>> convex_combination(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), centre)[0, 0]
+        tensor([[1., 1., 2.],
+                [1., 1., 2.],
+                [3., 3., 4.],
+                [3., 3., 4.]])
+    """
+    (h, w), (height, width) = scores.shape[-2:], weights.shape[-2:]
+    down, across = -(-height // h), -(-width // w)
+    weights = F.pad(weights, (0, across * w - width, 0, down * h - height))
+    # Places of one coarse place side by side: nothing of the size of all scores is made nine times.
+    weights = weights.unflatten(-1, (w, across)).unflatten(-3, (h, down)).unsqueeze(1)  # (B, 1, 9, h, down, w, across)
+    around = F.pad(scores, (1, 1, 1, 1), mode="replicate")[..., :, None, :, None]
+    total = around[..., :h, :, :w, :] * weights[:, :, 0]
+    for index in range(1, 9):
+        y, x = divmod(index, 3)
+        total = torch.addcmul(total, around[..., y : y + h, :, x : x + w, :], weights[:, :, index])
+    return total.flatten(-2).flatten(-3, -2)[..., :height, :width]

@@ -1,0 +1,92 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gscnn_lightning.errors import SettingError
+from gscnn_lightning.models import GSCNN
+from gscnn_lightning.models.cost import meta_network, network_cost
+from gscnn_lightning.models.folding import folded
+from gscnn_lightning.models.refinement import ConvexUpsampling, convex_combination
+
+SMALL = {"pretrained": False, "channels": 16, "skip_channels": 8, "shape_channels": 16, "output_stride": 32}
+
+
+@pytest.mark.parametrize(
+    ("coarse", "fine"), [((3, 4), (6, 8)), ((3, 4), (5, 7)), ((3, 4), (3, 4)), ((2, 3), (8, 12)), ((1, 5), (2, 9))]
+)
+def test_combination_is_that_of_loops(coarse, fine):
+    torch.manual_seed(0)
+    scores, weights = torch.randn(2, 3, *coarse, dtype=torch.float64), torch.rand(2, 9, *fine, dtype=torch.float64)
+    down, across = -(-fine[0] // coarse[0]), -(-fine[1] // coarse[1])
+    expected = torch.zeros(2, 3, *fine, dtype=torch.float64)
+    for y in range(fine[0]):
+        for x in range(fine[1]):
+            for n in range(9):
+                row = min(max(y // down + n // 3 - 1, 0), coarse[0] - 1)
+                column = min(max(x // across + n % 3 - 1, 0), coarse[1] - 1)
+                expected[:, :, y, x] += scores[:, :, row, column] * weights[:, n, None, y, x]
+    torch.testing.assert_close(convex_combination(scores, weights), expected)
+
+
+def test_gradients_of_the_combination():
+    scores = torch.randn(1, 2, 2, 3, dtype=torch.float64, requires_grad=True)
+    weights = torch.rand(1, 9, 3, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(convex_combination, (scores, weights))
+
+
+def test_scores_stay_within_those_around_and_begin_as_a_repetition():
+    torch.manual_seed(0)
+    upsample = ConvexUpsampling(5, 7)
+    upsample.start_as_repetition()
+    scores, features, fine = torch.randn(2, 3, 6, 8), torch.randn(2, 7, 6, 8), [torch.randn(2, 5, 12, 15)]
+    found = upsample(scores, features, fine)
+    repeated = scores.repeat_interleave(2, 2).repeat_interleave(2, 3)[..., :15]
+    around = F.pad(scores, (1, 1, 1, 1), mode="replicate")
+    highest = F.max_pool2d(around, 3, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)[..., :15]
+    assert found.shape == repeated.shape
+    assert (found <= highest + 1e-6).all()
+    assert torch.corrcoef(torch.stack([found.flatten(), repeated.flatten()]))[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext"])  # first maps at strides 2 and 4
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("more", [{}, {"separable": True}, {"grad_checkpointing": True}, {"freeze_stages": 1}])
+def test_networks_of_every_kind_train_and_segment_images_of_any_size(backbone, stream, more):
+    net = GSCNN(5, backbone, shape_stream=stream, image_gradient="sobel", refine="convex", **SMALL, **more)
+    output = net(torch.rand(2, 3, 71, 90))
+    assert output.seg_logits.shape == (2, 5, 71, 90)
+    assert net(torch.rand(2, 3, 71, 90), stride=2).seg_logits.shape == (2, 5, 36, 45)
+    output.seg_logits.square().mean().backward()
+    assert net.refinement.conv[0].weight.grad.abs().sum() > 0
+    net.eval()
+    image = torch.rand(1, 3, 64, 96)
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(net)(image).seg_logits, net(image).seg_logits, atol=1e-4, rtol=1e-4)
+
+
+def test_it_is_off_by_default_and_adds_nothing_but_its_own_weights():
+    torch.manual_seed(0)
+    plain = GSCNN(5, "test_resnet", **SMALL)
+    refined = GSCNN(5, "test_resnet", refine="convex", **SMALL)
+    assert plain.refinement is None
+    assert {n for n in refined.state_dict() if not n.startswith("refinement.")} == set(plain.state_dict())
+    with pytest.raises(SettingError, match="refine is 'sharp': use 'none' or 'convex'"):
+        GSCNN(5, "test_resnet", refine="sharp", **SMALL)
+
+
+def test_its_cost_is_a_part_of_the_table():
+    small = {key: value for key, value in SMALL.items() if key != "pretrained"}
+    plain, refined = (meta_network(5, backbone="test_resnet", refine=kind, **small) for kind in ("none", "convex"))
+    costs = {cost.part: cost for cost in network_cost(refined, (64, 64))}
+    # 3x3 of 16 squeezed channels, 16 + 8 + 4 + 2 features and a boundary logit to 32, and 9 weights, at stride 2.
+    assert costs["refinement"].gflops >= 2 * 32 * 32 * (9 * 47 * 32 + 32 * 9) / 1e9
+    assert costs["decoder"].gflops > 0
+    assert "refinement" not in {cost.part for cost in network_cost(plain, (64, 64))}
+
+
+def test_the_whole_is_one_graph():
+    net = GSCNN(5, "test_resnet", image_gradient="sobel", refine="convex", **SMALL).eval()
+    image = torch.rand(1, 3, 64, 64)
+    torch._dynamo.reset()
+    compiled = torch.compile(net, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(image).seg_logits, net(image).seg_logits)
