@@ -11,7 +11,7 @@ from PIL import Image
 from tests.data import made
 
 from gscnn_lightning.data import CamVidDataModule, CityscapesDataModule, FolderDataModule, ScenesDataModule
-from gscnn_lightning.errors import GSCNNError
+from gscnn_lightning.errors import DataError, GSCNNError
 
 
 @pytest.fixture(autouse=True)
@@ -372,3 +372,15 @@ def test_opencv_is_not_left_with_less_threads_or_other_settings(tmp_path):
     before = cv2.getNumThreads()
     read_all(folder(made.folder(tmp_path)))
     assert cv2.getNumThreads() == before
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_frames_of_different_sizes_in_one_batch_are_named(workers, tmp_path):
+    made.folder(tmp_path)
+    made.save(tmp_path / "images/val/f1.png", made.picture(7, (10, 16)))
+    made.save(tmp_path / "masks/val/f1.png", made.raw_mask((10, 16)))
+    data = FolderDataModule(tmp_path, "classes.yaml", batch_size=1, val_batch_size=2, num_workers=workers)
+    with pytest.raises(DataError, match=r"f0 is 16x12 pixels and f1 16x10, .*: give --data\.val_batch_size 1"):
+        list(data.val_dataloader())
+    data = FolderDataModule(tmp_path, "classes.yaml", batch_size=1, val_batch_size=1, num_workers=workers)
+    assert [batch["image"].shape[2] for batch in data.val_dataloader()] == [12, 10]

@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn, TrainerStatus
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from gscnn_lightning.boundaries import Labels, label_boundaries
 from gscnn_lightning.classes import IGNORE_INDEX, ClassTable
@@ -371,6 +371,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
             worker_init_fn=_begin_work,
+            collate_fn=_batch,
             # Its own, or a validation would draw from the random numbers of the training.
             generator=torch.Generator().manual_seed(self.seed),
         )
@@ -382,6 +383,25 @@ class SegmentationDataModule(pl.LightningDataModule):
         devices = 1 if self.trainer is None else self.trainer.num_devices
         per_device = cores // devices
         return min(4, per_device) if per_device > 1 else 0
+
+
+def _batch(samples: list[Sample]) -> Sample:
+    """Samples of one size as a batch.
+
+    Raises:
+        DataError: their sizes differ, as those of whole frames may.
+    """
+    first = samples[0]
+    for sample in samples:
+        sizes = [part["image"].shape[1:] for part in (first, sample)]
+        if sizes[0] != sizes[1]:
+            one, other = (f"{width}x{height}" for height, width in sizes)
+            raise DataError(
+                f"{first['name']} is {one} pixels and {sample['name']} {other}, which cannot be one batch: give "
+                "--data.val_batch_size 1, or for training crops of one size (--data.crop_size)"
+            )
+    batch: Sample = default_collate(samples)
+    return batch
 
 
 def check_labelled(split: str, label_maps: Iterable[Labels | None]) -> None:
