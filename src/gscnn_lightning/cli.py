@@ -40,6 +40,7 @@ from gscnn_lightning.errors import GSCNNError, SettingError, WeightsError
 from gscnn_lightning.optim import SGD
 from gscnn_lightning.parsing import HelpFormatter, plain_message
 from gscnn_lightning.refusals import refusal
+from gscnn_lightning.requeue import clear, job_checkpoint, job_folder
 from gscnn_lightning.run_folder import BEST, LAST
 from gscnn_lightning.score_names import MIOU
 from gscnn_lightning.shipped_configs import find_config, is_written_out, read_config
@@ -209,6 +210,7 @@ class GSCNNCLI(LightningCLI):
     def __init__(self, args: list[str] | None = None) -> None:
         self._checkpoint: dict[str, Any] | None = None
         self._folder: Path | None = None
+        self._job: Path | None = None
         try:
             super().__init__(
                 GSCNNTask,
@@ -314,6 +316,8 @@ class GSCNNCLI(LightningCLI):
         """
         subcommand = self.config["subcommand"]
         config = self.config[subcommand]
+        if subcommand == "fit":
+            self._go_on_as_job(config)
         path = config.get("ckpt_path")
         words = ("best", "registry") if subcommand == "fit" else ("best", "last", "hpc", "registry", None)
         if path in words:
@@ -332,6 +336,24 @@ class GSCNNCLI(LightningCLI):
             raise SettingError(f"checkpoint_minutes is {minutes}: give minutes between checkpoints, or 0 for none")
         logger = config["trainer"]["logger"]
         check_installed([part["class_path"] for part in _listed(logger) if isinstance(part, Namespace)])
+
+    def _go_on_as_job(self, config: Namespace) -> None:
+        """Where SLURM has started a job once more, go on from what it had saved, unless a checkpoint is given."""
+        trainer, loggers = config["trainer"], _listed(config["trainer"]["logger"])
+        first = loggers[0].get("init_args", {}) if isinstance(loggers[0], Namespace) else {}
+        runs = Path(first.get("save_dir") or "runs") / (first.get("name") or "default")
+        self._job = job_folder(runs) if trainer["default_root_dir"] is None else None
+        if self._job is None:
+            return
+        saved = job_checkpoint(self._job)
+        if saved is not None and config.get("ckpt_path") is None:
+            config["ckpt_path"] = str(saved)
+            rank_zero_info(f"The job was started again and goes on from {saved}")
+
+    def after_fit(self) -> None:
+        """The training has come to its end: what its job has saved to be started again is not needed any more."""
+        if self._job is not None and self.trainer.is_global_zero:
+            clear(self._job)
 
     def after_instantiate_classes(self) -> None:
         """Check what only the classes know together, before data are looked at.
@@ -384,6 +406,8 @@ class GSCNNCLI(LightningCLI):
         Its loggers keep their files in the run's own directory, and a `CSVLogger` is always among them.
         """
         trainer = self._get(self.config_init, "trainer")
+        if self._job is not None:
+            trainer["default_root_dir"] = str(self._job)
         if not trainer["fast_dev_run"]:
             trainer["logger"] = self._loggers(trainer["logger"])
         listed = _listed(trainer["callbacks"] or [])

@@ -67,6 +67,9 @@ class GSCNNTask(pl.LightningModule):
         tau: temperature of the Gumbel softmax in the regularizer; by default 1 ("paper") or 0.5 ("release").
         loss_stride: train on every n-th pixel of either axis; 2 leaves a quarter of the pixels. The smoothing of
             the regularizer then reaches n times as far in the image.
+        sync_losses: with several processes, count boundary pixels, labelled images and the like over all of them, so
+            that they train as one process with the whole batch; else every process balances its own images, which
+            needs no message. Statistics of batch normalisation are another thing, see `TimmSyncBatchNorm`.
         optimizer: class path and arguments of the optimizer, SGD as in the paper by default.
         backbone_lr_scale: learning rate of the backbone as a multiple of the others'.
         poly_power: exponent of the polynomial decay ``(1 - step / steps) ** power``, per step; 0 keeps the rate.
@@ -100,6 +103,7 @@ class GSCNNTask(pl.LightningModule):
         loss_variant: Variant = "paper",
         tau: float | None = None,
         loss_stride: int = 1,
+        sync_losses: bool = False,
         optimizer: dict[str, Any] | None = None,
         backbone_lr_scale: float = 1.0,
         poly_power: float = 0.9,
@@ -164,6 +168,7 @@ class GSCNNTask(pl.LightningModule):
             variant=h.loss_variant,
             ignore_index=h.ignore_index,
             tau=h.tau,
+            sync=h.sync_losses,
         )
 
     def configure_metrics(self) -> None:

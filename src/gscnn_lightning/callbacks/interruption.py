@@ -102,6 +102,9 @@ class Interruption(Checkpoint):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Save where Lightning has had all processes stop before a step; give the signals back."""
         if isinstance(exception, SIGTERMException):
+            if trainer.world_size > 1:
+                # The others may not have heard it, or not yet, and what follows is done by all of them together.
+                self._signal = signal.Signals(trainer.strategy.broadcast(int(self._signal or signal.SIGTERM)))
             self._save(trainer)
             exception.code = 128 + (self._signal or signal.SIGTERM)
         self._hear_no_more()

@@ -5,14 +5,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gscnn_lightning.losses.checks import Variant, full_precision
+from gscnn_lightning.losses.processes import over_processes, stacked_over_processes
 
 
 def boundary_bce(
-    logits: Tensor, boundaries: Tensor, ignore: Tensor | None = None, variant: Variant = "paper"
+    logits: Tensor,
+    boundaries: Tensor,
+    ignore: Tensor | None = None,
+    variant: Variant = "paper",
+    sync: bool = False,
 ) -> Tensor:
     """Binary cross-entropy in which boundary and other pixels weigh the same in total.
 
-    Positives are weighted by the share of negatives and vice versa, both counted over the batch. "release" applies the
+    Positives are weighted by the share of negatives and vice versa, both counted over the batch, which is that of the
+    own process unless ``sync`` is given. "release" applies the
     sigmoid twice and keeps ignored pixels in the denominator, as the published checkpoint was trained.
 
     Args:
@@ -20,6 +26,7 @@ def boundary_bce(
         boundaries: (B, 1, H, W) or (B, H, W), 1 on boundaries, 0 elsewhere; larger values are ignored.
         ignore: (B, 1, H, W) or (B, H, W) bool, further pixels to leave out.
         variant: "paper" or "release".
+        sync: count and average over the pixels of all processes, see `over_processes`.
 
     Returns:
         Scalar, at least 0; 0 with zero gradient if all pixels are of one kind, since the other's share is then 0.
@@ -43,21 +50,28 @@ def boundary_bce(
         target = torch.where(ignore.view_as(logits), 2, target)
     positive, negative = target == 1, target == 0
     n_positive, n_negative = positive.sum(dtype=logits.dtype), negative.sum(dtype=logits.dtype)
+    if sync:
+        n_positive, n_negative = stacked_over_processes(n_positive, n_negative)
     labelled = (n_positive + n_negative).clamp(min=1)
     weight = torch.where(positive, n_negative / labelled, negative * (n_positive / labelled))
     if variant == "release":
         logits = logits.sigmoid()
     loss = F.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), weight, reduction="sum")
-    return loss / (logits.numel() if variant == "release" else labelled)
+    count = torch.full_like(loss, logits.numel()) if variant == "release" else labelled
+    if sync:
+        loss = over_processes(loss)
+        count = over_processes(count) if variant == "release" else count
+    return loss / count
 
 
 class BoundaryBCE(nn.Module):
     """Module form of :func:`boundary_bce`, with the same arguments."""
 
-    def __init__(self, variant: Variant = "paper") -> None:
+    def __init__(self, variant: Variant = "paper", sync: bool = False) -> None:
         super().__init__()
         self.variant = variant
+        self.sync = sync
 
     def forward(self, logits: Tensor, boundaries: Tensor, ignore: Tensor | None = None) -> Tensor:
         """Scalar loss of (B, 1, H, W) logits and boundaries."""
-        return boundary_bce(logits, boundaries, ignore, self.variant)
+        return boundary_bce(logits, boundaries, ignore, self.variant, self.sync)

@@ -18,6 +18,7 @@ from gscnn_lightning.errors import SettingError
 from gscnn_lightning.losses.checks import Variant, check_labels, full_precision
 from gscnn_lightning.losses.dual_task_cpu import dual_task as dual_task_on_cpu
 from gscnn_lightning.losses.image_weighted_ce import image_weighted_cross_entropy
+from gscnn_lightning.losses.processes import stacked_over_processes
 
 NON_ZERO = 1e-3
 """A potential above this counts as a boundary; a smoothed step is at least 0.014 within the filter's reach."""
@@ -168,6 +169,7 @@ def dual_task_loss(
     hard: bool = False,
     noise: Tensor | None = None,
     variant: Variant = "paper",
+    sync: bool = False,
 ) -> Tensor:
     """L_reg->: the L1 difference between predicted and true boundary potential over p+ (eq. 6).
 
@@ -184,6 +186,8 @@ def dual_task_loss(
         noise: (B, K, H, W) Gumbel noise instead of a random draw; zeros make the loss deterministic.
         variant: "paper", or "release": neither smoothing nor differences, every pixel counts, void as class 0, as the
             published checkpoint was trained; ``radius`` and ``hard`` are not used then.
+        sync: p+ is that of all processes, see `over_processes`; each draws its own noise. "release" divides by the
+            maximum over the own images in any case.
 
     Returns:
         Scalar, at least 0; "paper": 0 with zero gradient if there is no boundary.
@@ -193,7 +197,7 @@ def dual_task_loss(
     """
     labels = check_labels(logits, labels)
     log_probs = full_precision(logits).log_softmax(dim=1)
-    return dual_task_of_log_probs(log_probs, labels, ignore_index, tau, radius, hard, noise, variant)
+    return dual_task_of_log_probs(log_probs, labels, ignore_index, tau, radius, hard, noise, variant, sync)
 
 
 def dual_task_of_log_probs(
@@ -205,6 +209,7 @@ def dual_task_of_log_probs(
     hard: bool = False,
     noise: Tensor | None = None,
     variant: Variant = "paper",
+    sync: bool = False,
 ) -> Tensor:
     """:func:`dual_task_loss` of what a log-softmax of the logits gives, for whoever needs that besides.
 
@@ -217,6 +222,7 @@ def dual_task_of_log_probs(
         hard: see there.
         noise: see there.
         variant: see there.
+        sync: see there.
 
     Returns:
         Scalar, at least 0.
@@ -233,13 +239,26 @@ def dual_task_of_log_probs(
         differentiable = log_probs.requires_grad or (noise is not None and noise.requires_grad)
         wanted = differentiable and torch.is_grad_enabled()
         seed = torch.randint(2**63 - 1, ())
-        return dual_task_on_cpu(log_probs, noise, seed, labels, ignore_index, tau, radius, hard, NON_ZERO, wanted)[0]
+        loss, _, count = dual_task_on_cpu(
+            log_probs, noise, seed, labels, ignore_index, tau, radius, hard, NON_ZERO, wanted
+        )
+        if sync:
+            total, count = stacked_over_processes(loss * count, count)
+            loss = total / count.clamp(min=1)
+        return loss
     noise = gumbel_noise(log_probs) if noise is None else noise.to(log_probs.dtype)
-    return plain_dual_task(log_probs, labels, noise, ignore_index, tau, radius, hard)
+    return plain_dual_task(log_probs, labels, noise, ignore_index, tau, radius, hard, sync)
 
 
 def plain_dual_task(
-    log_probs: Tensor, labels: Tensor, noise: Tensor, ignore_index: int, tau: float, radius: int, hard: bool
+    log_probs: Tensor,
+    labels: Tensor,
+    noise: Tensor,
+    ignore_index: int,
+    tau: float,
+    radius: int,
+    hard: bool,
+    sync: bool = False,
 ) -> Tensor:
     """The paper's regularizer as a chain of differentiable operations, on any device; see `dual_task_of_log_probs`."""
     valid = (labels != ignore_index).unsqueeze(1)
@@ -250,7 +269,10 @@ def plain_dual_task(
     truth = one_hot(labels.where(valid[:, 0], -1), soft)
     predicted, true = _potentials([soft.where(valid, 0), truth], valid, radius)
     positive = ((predicted > NON_ZERO) | (true > NON_ZERO)) & valid
-    return ((predicted - true).abs() * positive).sum() / positive.sum().clamp(min=1)
+    total, count = ((predicted - true).abs() * positive).sum(), positive.sum(dtype=predicted.dtype)
+    if sync:
+        total, count = stacked_over_processes(total, count)
+    return total / count.clamp(min=1)
 
 
 def _released_dual_task(logits: Tensor, labels: Tensor, ignore_index: int, tau: float, noise: Tensor | None) -> Tensor:
@@ -274,6 +296,7 @@ def boundary_attention_loss(
     threshold: float = 0.8,
     ignore_index: int = 255,
     variant: Variant = "paper",
+    sync: bool = False,
 ) -> Tensor:
     """L_reg<-: cross-entropy on the pixels where the shape stream is sure of a boundary (eq. 7).
 
@@ -284,12 +307,13 @@ def boundary_attention_loss(
         threshold: a pixel counts if its probability is above; 0.8 in the paper.
         ignore_index: label of void pixels.
         variant: "paper" or "release", as in the segmentation loss.
+        sync: over the images of all processes.
 
     Returns:
         Scalar, at least 0; 0 with zero gradient if no pixel is above the threshold.
     """
     sure = confident_labels(labels, boundary_prob, threshold, ignore_index)
-    return image_weighted_cross_entropy(logits, sure, ignore_index, variant)
+    return image_weighted_cross_entropy(logits, sure, ignore_index, variant, sync)
 
 
 def confident_labels(labels: Tensor, boundary_prob: Tensor, threshold: float, ignore_index: int) -> Tensor:
@@ -317,6 +341,7 @@ class DualTaskLoss(nn.Module):
         radius: int = 4,
         hard: bool = False,
         variant: Variant = "paper",
+        sync: bool = False,
     ) -> None:
         super().__init__()
         if tau is not None and tau <= 0:
@@ -326,13 +351,15 @@ class DualTaskLoss(nn.Module):
         self.radius = radius
         self.hard = hard
         self.variant = variant
+        self.sync = sync
 
     def forward(self, logits: Tensor, labels: Tensor, noise: Tensor | None = None) -> Tensor:
         """Scalar loss of (B, K, H, W) logits and (B, H, W) labels; ``noise`` replaces the random draw."""
-        return dual_task_loss(logits, labels, self.ignore_index, self.tau, self.radius, self.hard, noise, self.variant)
+        log_probs = full_precision(logits).log_softmax(dim=1)
+        return self.of_log_probs(log_probs, check_labels(logits, labels), noise)
 
     def of_log_probs(self, log_probs: Tensor, labels: Tensor, noise: Tensor | None = None) -> Tensor:
         """The same of (B, K, H, W) log-probabilities and int64 labels."""
         return dual_task_of_log_probs(
-            log_probs, labels, self.ignore_index, self.tau, self.radius, self.hard, noise, self.variant
+            log_probs, labels, self.ignore_index, self.tau, self.radius, self.hard, noise, self.variant, self.sync
         )

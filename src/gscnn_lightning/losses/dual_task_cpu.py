@@ -42,7 +42,7 @@ def dual_task(
     hard: bool,
     non_zero: float,
     with_gradient: bool,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """The paper's dual task regularizer and its gradient.
 
     Args:
@@ -58,7 +58,7 @@ def dual_task(
         with_gradient: False leaves the gradient out.
 
     Returns:
-        The loss, a scalar, and its gradient by ``log_probs``, or an empty tensor.
+        The loss, a scalar; its gradient by ``log_probs``, or an empty tensor; and over how many pixels it is a mean.
     """
     setting = _Setting(_triangle(radius, log_probs), tau, hard, non_zero * _SCALE)
     logs = log_probs.detach().contiguous().numpy()
@@ -76,7 +76,7 @@ def dual_task(
             total, count = total + image_total, count + image_count
     scale = 1 / (_SCALE * max(count, 1))
     gradient *= scale / tau
-    return log_probs.new_tensor(total * scale), torch.from_numpy(gradient)
+    return log_probs.new_tensor(total * scale), torch.from_numpy(gradient), log_probs.new_tensor(count)
 
 
 @dual_task.register_fake
@@ -91,17 +91,22 @@ def _(
     hard: bool,
     non_zero: float,
     with_gradient: bool,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     shape = log_probs.shape if with_gradient else (0,)
-    return log_probs.new_empty(()), log_probs.new_empty(shape)
+    return log_probs.new_empty(()), log_probs.new_empty(shape), log_probs.new_empty(())
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:  # noqa: ANN401
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ANN401
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(output[1])
 
 
-def _backward(ctx: Any, by_loss: Tensor | None, by_gradient: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+def _backward(
+    ctx: Any,  # noqa: ANN401
+    by_loss: Tensor | None,
+    by_gradient: Tensor | None,
+    by_count: Tensor | None,
+) -> tuple[Tensor | None, ...]:
     if by_gradient is not None:
         raise NotImplementedError("the dual task regularizer has no second derivative on processors")
     (gradient,) = ctx.saved_tensors

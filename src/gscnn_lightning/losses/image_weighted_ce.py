@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gscnn_lightning.losses.checks import Variant, check_labels, full_precision
+from gscnn_lightning.losses.processes import stacked_over_processes
 
 
 def image_class_weights(
@@ -35,7 +36,7 @@ def image_class_weights(
 
 
 def image_weighted_cross_entropy(
-    logits: Tensor, labels: Tensor, ignore_index: int = 255, variant: Variant = "paper"
+    logits: Tensor, labels: Tensor, ignore_index: int = 255, variant: Variant = "paper", sync: bool = False
 ) -> Tensor:
     """Cross-entropy with class weights of each image: the weighted mean over its labelled pixels.
 
@@ -47,6 +48,7 @@ def image_weighted_cross_entropy(
         labels: (B, H, W) integer, 0 to K - 1 or ``ignore_index``.
         ignore_index: label of void pixels, which change nothing.
         variant: "paper" or "release".
+        sync: over the images of all processes, see `over_processes`.
 
     Returns:
         Scalar, at least 0; 0 with zero gradient if no pixel is labelled.
@@ -61,11 +63,16 @@ def image_weighted_cross_entropy(
     """
     labels = check_labels(logits, labels)
     nll = F.cross_entropy(full_precision(logits), labels, ignore_index=ignore_index, reduction="none")
-    return image_weighted_mean(nll, labels, logits.shape[1], ignore_index, variant)
+    return image_weighted_mean(nll, labels, logits.shape[1], ignore_index, variant, sync)
 
 
 def image_weighted_mean(
-    nll: Tensor, labels: Tensor, num_classes: int, ignore_index: int = 255, variant: Variant = "paper"
+    nll: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    ignore_index: int = 255,
+    variant: Variant = "paper",
+    sync: bool = False,
 ) -> Tensor:
     """Mean of a cross-entropy that is known pixel by pixel, weighted as :func:`image_weighted_cross_entropy` does.
 
@@ -75,6 +82,7 @@ def image_weighted_mean(
         num_classes: number of classes K.
         ignore_index: label of void pixels.
         variant: "paper" or "release".
+        sync: over the images of all processes.
 
     Returns:
         Scalar.
@@ -84,19 +92,22 @@ def image_weighted_mean(
     per_pixel = weights.gather(1, labels.where(valid, 0).flatten(1)) * valid.flatten(1)
     total = per_pixel.sum(dim=1)
     per_image = (per_pixel * nll.flatten(1)).sum(dim=1) / total.clamp(min=torch.finfo(nll.dtype).tiny)
-    if variant == "release":
-        return per_image.sum()
-    return per_image.sum() / (total > 0).sum().clamp(min=1)
+    loss, count = per_image.sum(), (total > 0).sum().clamp(min=1)
+    if sync:
+        loss, count = stacked_over_processes(loss, (total > 0).sum(dtype=loss.dtype))
+        count = count.clamp(min=1)
+    return loss if variant == "release" else loss / count
 
 
 class ImageWeightedCrossEntropy(nn.Module):
     """Module form of :func:`image_weighted_cross_entropy`, with the same arguments."""
 
-    def __init__(self, ignore_index: int = 255, variant: Variant = "paper") -> None:
+    def __init__(self, ignore_index: int = 255, variant: Variant = "paper", sync: bool = False) -> None:
         super().__init__()
         self.ignore_index = ignore_index
         self.variant = variant
+        self.sync = sync
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Scalar loss of (B, K, H, W) logits and (B, H, W) labels."""
-        return image_weighted_cross_entropy(logits, labels, self.ignore_index, self.variant)
+        return image_weighted_cross_entropy(logits, labels, self.ignore_index, self.variant, self.sync)

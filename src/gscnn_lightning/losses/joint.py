@@ -32,6 +32,8 @@ class GSCNNLoss(nn.Module):
         hard: straight-through Gumbel softmax.
         dice: weight of `soft_dice`, for classes of few pixels; an extension, 0 in the paper, of the control, too.
         edge: weight of the cross-entropy on true boundaries, `boundary_pixels_mean`; likewise.
+        sync: every mean and balance is that of the images of all processes, so that n processes train as one with n
+            times the batch; else that of the own images, as gradients are averaged. See `over_processes`.
 
     Raises:
         ValueError: a weight is negative.
@@ -51,6 +53,7 @@ class GSCNNLoss(nn.Module):
         hard: bool = False,
         dice: float = 0.0,
         edge: float = 0.0,
+        sync: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -70,7 +73,8 @@ class GSCNNLoss(nn.Module):
         self.ignore_index = ignore_index
         self.boundary_threshold = boundary_threshold
         self.variant = variant
-        self.dual_task = DualTaskLoss(ignore_index, tau, hard=hard, variant=variant)
+        self.sync = sync
+        self.dual_task = DualTaskLoss(ignore_index, tau, hard=hard, variant=variant, sync=sync)
 
     def forward(
         self, output: GSCNNOutput, labels: Tensor, boundaries: Tensor, gumbel_noise: Tensor | None = None
@@ -102,14 +106,16 @@ class GSCNNLoss(nn.Module):
         nll = F.nll_loss(log_probs, labels, ignore_index=self.ignore_index, reduction="none")
         terms = {"segmentation": weights["segmentation"] * self._image_weighted(nll, labels)}
         if weights["dice"]:
-            terms["dice"] = weights["dice"] * soft_dice(log_probs, nll, labels, self.ignore_index)
+            terms["dice"] = weights["dice"] * soft_dice(log_probs, nll, labels, self.ignore_index, self.sync)
         if weights["edge"]:
-            terms["edge"] = weights["edge"] * boundary_pixels_mean(nll, labels, boundaries, self.ignore_index)
+            terms["edge"] = weights["edge"] * boundary_pixels_mean(
+                nll, labels, boundaries, self.ignore_index, self.sync
+            )
         if boundary_logits is not None:
             if weights["boundary"]:
                 # The published program knows no void here but what the boundary map itself leaves out.
                 void = labels == self.ignore_index if self.variant == "paper" else None
-                boundary = boundary_bce(boundary_logits, boundaries, void, self.variant)
+                boundary = boundary_bce(boundary_logits, boundaries, void, self.variant, self.sync)
                 terms["boundary"] = weights["boundary"] * boundary
             if weights["regularizer"]:
                 terms["regularizer"] = weights["regularizer"] * self.dual_task.of_log_probs(
@@ -122,4 +128,4 @@ class GSCNNLoss(nn.Module):
         return {**terms, "loss": sum(terms.values(), start=logits.new_zeros(()))}
 
     def _image_weighted(self, nll: Tensor, labels: Tensor) -> Tensor:
-        return image_weighted_mean(nll, labels, self.num_classes, self.ignore_index, self.variant)
+        return image_weighted_mean(nll, labels, self.num_classes, self.ignore_index, self.variant, self.sync)
