@@ -6,7 +6,7 @@ ARGS ?=
 CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
 .DEFAULT_GOAL := help
-.PHONY: help install fit test test-slow test-gpu test-all notebooks lint format clean
+.PHONY: help install fit test test-slow test-gpu test-lowest test-all notebooks lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,16 @@ test-slow: $(VENV)/.dev  ## the slow part alone: trainings on real frames, the b
 test-gpu: $(VENV)/.dev  ## what only an NVIDIA GPU can show
 	$(BIN)/python -m pytest -q -m gpu $(ARGS)
 
+LOWEST := $(VENV)-lowest
+test-lowest: $(LOWEST)/.dev  ## the test suite with the lowest versions that setup.cfg allows
+	$(LOWEST)/bin/python -m pytest -q -m "not slow and not gpu" -n $(CORES) --dist worksteal $(ARGS)
+
+$(LOWEST)/.dev: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install -q uv
+	$(LOWEST)/bin/uv pip install -q --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[dev]'
+	@touch $@
+
 test-all: test test-slow  ## the whole test suite
 
 notebooks: $(VENV)/.dev  ## run every notebook with a real kernel
@@ -52,5 +62,5 @@ format: $(VENV)/.dev  ## let ruff rewrite the sources
 	$(BIN)/ruff format .
 
 clean:  ## remove what the other targets made, except runs/
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache src/*.egg-info
+	rm -rf $(VENV) $(LOWEST) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,13 +1,16 @@
 """Signals that end a training: finish the step, save, say how to go on."""
 
+import math
 import signal
 import sys
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint, WeightAveraging
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -25,8 +28,9 @@ class Stopped(SystemExit):
 class Interruption(Checkpoint):
     """Ends a fit by SIGTERM, SIGUSR1 or Ctrl-C at the next point that it can go on from exactly, and saves there.
 
-    That is after the optimizer's step, or after a batch of a validation, which is then begun once more. Of several
-    processes the first one's signal counts, and all of them end before the next step. A second Ctrl-C ends at once.
+    That is after the optimizer's step, or after a batch of a validation, which is then begun once more. Several
+    processes agree on it, whichever of them was told, over a connection of their own that no device is waited for. A
+    second Ctrl-C ends at once.
     Under SLURM with requeueing, Lightning's own checkpoint and requeueing follow in place of the message.
     """
 
@@ -35,10 +39,14 @@ class Interruption(Checkpoint):
         self._former: dict[signal.Signals, Any] = {}
         self._run: RunFolder | None = None
         self._validating = False
+        self._shared_batches: float = 0
+        self._group: Any = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Settle the folder while all processes are certainly there."""
         self._run = run_folder(trainer)
+        if stage == "fit" and trainer.world_size > 1:
+            self._group = dist.new_group(backend="gloo")
 
     def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen, now that Lightning has set up handlers of its own."""
@@ -65,6 +73,12 @@ class Interruption(Checkpoint):
         if between_steps(trainer):
             self._stop_if_asked(trainer)
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Find out how many batches all processes have, as one may have one more than another."""
+        own = sum(trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches)
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._shared_batches = own if self._group is None or math.isinf(own) else -self._highest(-int(own))
+
     def on_validation_batch_end(
         self,
         trainer: pl.Trainer,
@@ -75,12 +89,12 @@ class Interruption(Checkpoint):
         dataloader_idx: int = 0,
     ) -> None:
         """Stop within a validation."""
-        if trainer.state.fn == TrainerFn.FITTING:
+        self._shared_batches -= 1
+        if trainer.state.fn == TrainerFn.FITTING and self._shared_batches >= 0 and self._is_asked():
             self._validating = not trainer.sanity_checking
-            if self._signal is not None and self._validating:
+            if self._validating:
                 _train_again(trainer, pl_module)
-            self._stop_if_asked(trainer, save=self._validating)
-            self._validating = False
+            self._stop(trainer, save=self._validating)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -100,13 +114,11 @@ class Interruption(Checkpoint):
             progress["is_last_batch"] = False
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Save where Lightning has had all processes stop before a step; give the signals back."""
+        """Save where a signal has come before this was listening to it; give the signals back."""
         if isinstance(exception, SIGTERMException):
-            if trainer.world_size > 1:
-                # The others may not have heard it, or not yet, and what follows is done by all of them together.
-                self._signal = signal.Signals(trainer.strategy.broadcast(int(self._signal or signal.SIGTERM)))
-            self._save(trainer)
-            exception.code = 128 + (self._signal or signal.SIGTERM)
+            if trainer.world_size == 1:
+                self._save(trainer)
+            exception.code = 128 + signal.SIGTERM
         self._hear_no_more()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -127,11 +139,8 @@ class Interruption(Checkpoint):
         def note(number: int, frame: FrameType | None) -> None:
             if number == signal.SIGINT and self._signal is not None:
                 raise KeyboardInterrupt
+            # No more: Lightning's handler would talk to the other processes while they talk about something else.
             self._signal = signal.Signals(number)
-            if trainer.world_size > 1:
-                # What Lightning asks the first process for before every step; its own handler would do no more, but
-                # talk to the other processes while they may be talking about something else.
-                trainer._signal_connector.received_sigterm = True
             if trainer.is_global_zero:
                 again = "; once more to stop at once" if number == signal.SIGINT else ""
                 sys.stderr.write(f"\n{self._signal.name}: stopping after this step and saving{again}\n")
@@ -140,8 +149,26 @@ class Interruption(Checkpoint):
             self._former[number] = note, signal.signal(number, note)
 
     def _stop_if_asked(self, trainer: pl.Trainer, save: bool = True) -> None:
-        if self._signal is None or trainer.world_size > 1:
-            return
+        if self._is_asked():
+            self._stop(trainer, save)
+
+    def _is_asked(self) -> bool:
+        """Whether any of the processes was told to stop; all of them have to ask."""
+        number = self._highest(0 if self._signal is None else int(self._signal))
+        if number:  # else one may have come in the meantime
+            self._signal = signal.Signals(number)
+        return number > 0
+
+    def _highest(self, number: int) -> int:
+        """The highest number of all processes."""
+        if self._group is None:
+            return number
+        highest = torch.tensor(number)
+        dist.all_reduce(highest, dist.ReduceOp.MAX, group=self._group)
+        return int(highest)
+
+    def _stop(self, trainer: pl.Trainer, save: bool) -> NoReturn:
+        assert self._signal is not None
         if save:
             self._save(trainer)
         elif trainer.is_global_zero:
