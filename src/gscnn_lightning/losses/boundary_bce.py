@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gscnn_lightning.losses.checks import Variant, full_precision
+from gscnn_lightning.checks import check_floating
+from gscnn_lightning.losses.checks import Variant, check_boundaries, check_ignore, check_variant, full_precision
 
 
 def boundary_bce(
@@ -17,7 +18,8 @@ def boundary_bce(
 
     Args:
         logits: (B, 1, H, W) boundary logits.
-        boundaries: (B, 1, H, W) or (B, H, W), 1 on boundaries, 0 elsewhere; larger values are ignored.
+        boundaries: (B, 1, H, W) or (B, H, W), 1 on boundaries, 0 elsewhere, of any type; larger values are ignored.
+            So in a map of 0 and 255 there is nothing to learn: make it one of 0 and 1.
         ignore: (B, 1, H, W) or (B, H, W) bool, further pixels to leave out.
         variant: "paper" or "release".
 
@@ -25,19 +27,25 @@ def boundary_bce(
         Scalar, at least 0; 0 with zero gradient if all pixels are of one kind, since the other's share is then 0.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: shapes do not belong together, or the variant is unknown; on CPUs, also if ``boundaries`` holds
+            something else, or 255 and no 1 beside what is in ``ignore`` (without ``ignore``, that is a warning).
 
     Example:
         >>> logits = torch.tensor([0.0, 0.0, 0.0, 0.0]).reshape(1, 1, 2, 2)
         >>> round(boundary_bce(logits, torch.tensor([[[1, 0], [0, 0]]])).item(), 4)  # 2 * 3/16 * log 2
         0.2599
     """
+    check_variant(variant)
+    check_floating("logits", logits)
+    if ignore is not None:
+        check_ignore(logits, ignore)
+    check_boundaries(logits, boundaries, ignore)
+    return balanced_mean(logits, boundaries, ignore, variant)
+
+
+def balanced_mean(logits: Tensor, boundaries: Tensor, ignore: Tensor | None, variant: Variant) -> Tensor:
+    """:func:`boundary_bce` of what has been checked."""
     logits = full_precision(logits)
-    if boundaries.numel() != logits.numel():
-        raise ValueError(
-            f"logits have shape {tuple(logits.shape)} and boundaries {tuple(boundaries.shape)}: "
-            "expected (B, 1, H, W) both"
-        )
     target = boundaries.view_as(logits)
     if ignore is not None:
         target = torch.where(ignore.view_as(logits), 2, target)
@@ -56,6 +64,7 @@ class BoundaryBCE(nn.Module):
 
     def __init__(self, variant: Variant = "paper") -> None:
         super().__init__()
+        check_variant(variant)
         self.variant = variant
 
     def forward(self, logits: Tensor, boundaries: Tensor, ignore: Tensor | None = None) -> Tensor:
