@@ -108,7 +108,7 @@ def test_values_out_of_range_are_said_in_one_line(setting, words, capsys):
         (["--trainer.logger.save_dir", "file"], ["Not a directory", "choose another --trainer.logger.save_dir"]),
         (["--model.channels", "0"], ["channels is 0", "(--model.channels)"]),
         (["--model.skip_channels", "-3"], ["skip_channels is -3"]),
-        (["--model.poly_power", "-1"], ["poly_power is -1.0: give 0 or more (--model.poly_power)"]),
+        (["--model.poly_power", "-1"], ["poly_power is -1.0: give a number of 0 or more (--model.poly_power)"]),
         (["--model.boundary_tolerances", "[]"], ["boundary_tolerances is []", "(--model.boundary_tolerances)"]),
         (["--model.boundary_tolerances", "[-1]"], ["boundary_tolerances is [-1.0]"]),
         (["--data.num_workers", "-1"], ["num_workers must be 0 or more, got -1 (--data.num_workers)"]),

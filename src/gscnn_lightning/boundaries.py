@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gscnn_lightning.checks import is_number, is_whole
 from gscnn_lightning.classes import IGNORE_INDEX
 
 _STRIP_BYTES = 1 << 19
@@ -37,7 +38,7 @@ def label_boundaries(
         labels: class ids, (H, W) or (B, H, W), any integer type; uint8 is fastest.
         radius: Euclidean distance in pixels, 1 or more, need not be whole. Both sides of a boundary are marked, so a
             straight boundary becomes 2 * radius pixels wide.
-        ignore_index: label of void pixels.
+        ignore_index: label of void pixels; one that no pixel has, such as -1, where there is no void.
         void: "exclude": void pixels are never marked and contact with them marks nothing. "boundary": void is a label
             like any other, and contact with it is marked on both sides.
         frame: mark labelled pixels within `radius` of the pixels just outside the image. Together with
@@ -47,15 +48,23 @@ def label_boundaries(
         uint8 array or tensor (as given) of the shape of `labels`, 1 on boundary pixels and 0 elsewhere.
 
     Raises:
-        ValueError: `radius` below 1, `void` unknown, not 2 or 3 axes.
+        ValueError: `labels` are neither array nor tensor or have not 2 or 3 axes, `radius` is below 1 or not finite,
+            `ignore_index` is not whole, or `void` is unknown.
         TypeError: `labels` are not whole numbers.
 
     Example:
         >>> label_boundaries(np.array([[0, 0, 0, 1, 1, 255]], dtype=np.uint8), radius=1)
         array([[0, 0, 1, 1, 0, 0]], dtype=uint8)
     """
-    if not radius >= 1:
-        raise ValueError(f"radius must be 1 or more, got {radius}")
+    if not isinstance(labels, Tensor | np.ndarray):
+        raise ValueError(f"labels must be an array or a tensor, got {type(labels).__name__}: convert them")
+    if not is_number(radius, 1):
+        raise ValueError(f"radius must be 1 or more, got {radius!r}: give a finite number of pixels")
+    if not is_whole(ignore_index):
+        raise ValueError(
+            f"ignore_index must be a whole number, got {ignore_index!r}: give one that no pixel has, such as -1, where "
+            "there is no void"
+        )
     if void not in ("exclude", "boundary"):
         raise ValueError(f"void must be 'exclude' or 'boundary', got {void!r}")
     if labels.ndim not in (2, 3):
@@ -63,6 +72,11 @@ def label_boundaries(
     if isinstance(labels, Tensor):
         return _tensor_boundaries(labels, radius, ignore_index, void, frame)
     return _array_boundaries(np.asarray(labels), radius, ignore_index, void, frame)
+
+
+def signed(labels: Tensor) -> Tensor:
+    """Labels in a type that torch can do more with than store: int64 in place of 16 to 64 bits without sign."""
+    return labels.long() if labels.dtype in (torch.uint16, torch.uint32, torch.uint64) else labels
 
 
 def disc_half_widths(radius: float) -> list[int]:
@@ -188,8 +202,7 @@ def _tensor_boundaries(labels: Tensor, radius: float, ignore_index: int, void: V
     """Torch version of `label_boundaries`: stays on the device, no synchronisation, compiles without graph breaks."""
     if labels.is_floating_point() or labels.is_complex():
         raise TypeError(f"labels must be integers, got {labels.dtype}: convert them with .long()")
-    if labels.dtype == torch.bool:
-        labels = labels.to(torch.uint8)
+    labels = signed(labels.to(torch.uint8) if labels.dtype == torch.bool else labels)
     limits = torch.iinfo(labels.dtype)
     # A comparison with a number the type cannot hold would wrap around and hit a real label.
     can_be_void = limits.min <= ignore_index <= limits.max

@@ -3,6 +3,7 @@
 import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 IGNORE_INDEX = 255
 """Label of void pixels everywhere in this library."""
@@ -15,17 +16,33 @@ class ClassTable:
     Attributes:
         names: one name per class, train id 0 first.
         colors: one RGB colour (0 to 255) per class.
+
+    Raises:
+        ValueError: names are no texts, or colours no three numbers.
     """
 
     names: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...]
 
     def __post_init__(self) -> None:
+        _check_names("names", self.names)
         if len(self.names) != len(self.colors):
             raise ValueError(f"{len(self.names)} class names but {len(self.colors)} colours: give one colour per class")
+        for name, color in zip(self.names, self.colors, strict=True):
+            parts = [] if isinstance(color, str) else list(color)
+            if len(parts) != 3 or not all(isinstance(part, Integral) and 0 <= part <= 255 for part in parts):
+                raise ValueError(f"the colour of class {name!r} is {color!r}: give (R, G, B), whole numbers 0 to 255")
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+def _check_names(what: str, names: Sequence[str]) -> None:
+    if isinstance(names, str):
+        raise ValueError(f"{what} is {names!r}: give one name per class, such as ('road', 'sky')")
+    for index, name in enumerate(names):
+        if not isinstance(name, str):
+            raise ValueError(f"the name of class {index} is {name!r}: give text")
 
 
 # Cordts et al., The Cityscapes Dataset, CVPR 2016: name, official id, train id (255 = not evaluated), colour.
@@ -116,7 +133,11 @@ def colors_of(class_names: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
 
     Returns:
         K RGB colours, 0 to 255.
+
+    Raises:
+        ValueError: a name is no text.
     """
+    _check_names("class_names", class_names)
     for table in (CITYSCAPES, CAMVID):
         if tuple(class_names) == table.names:
             return table.colors

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gscnn_lightning.checks import are_numbers, check_image, is_number, is_whole
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.output import GSCNNOutput
 
@@ -51,8 +52,8 @@ def predict_logits(
     The network should be in evaluation mode; its mode is not changed. No gradients.
 
     Args:
-        network: takes (B, 3, H, W), returns logits (B, K, H, W), or a :class:`GSCNNOutput` of logits, boundary logits
-            and gates.
+        network: takes (B, 3, H, W), returns logits (B, K, H, W) at the size of the image, or a :class:`GSCNNOutput` of
+            logits and boundary logits (B, 1, H, W) at that size, and gates of any size.
         image: (B, 3, H, W), whatever the network takes: float in [0, 1] or uint8. Sides below 32 pixels are padded by
             repeating the border, and cut off again.
         window: height and width of the windows in pixels, 32 at least; None for the whole image at once.
@@ -70,7 +71,8 @@ def predict_logits(
         plain pass.
 
     Raises:
-        ValueError: if ``image`` is not (B, 3, H, W) or a setting is out of range.
+        ValueError: if ``image`` is not (B, 3, H, W), floating-point or uint8; if a setting is out of range; or if the
+            network returns something else, or another number of classes than for the last window or scale.
 
     Example:
         >>> def network(image):
@@ -82,12 +84,13 @@ def predict_logits(
         >>> torch.allclose(logits.softmax(1).sum(1), torch.ones(1, 100, 300))
         True
     """
-    if image.ndim != 4 or image.shape[1] != 3 or min(image.shape[-2:]) < 1:
-        raise ValueError(f"image has shape {tuple(image.shape)}: give (B, 3, H, W) RGB")
+    check_image(image)
     check_settings(window, overlap, scales)
-    if window_batch < 1:
-        raise SettingError(f"window_batch is {window_batch}: give the number of windows at once, 1 or more")
-    passing = network if gates else _without_gates(network)
+    if not is_whole(window_batch, 1):
+        raise SettingError(f"window_batch is {window_batch!r}: give the number of windows at once, 1 or more")
+    if not callable(network):
+        raise ValueError(f"network is a {type(network).__name__}: give a module or function")
+    passing = _checked(network, gates)
     image, size = _pad(image)
     passes = [(scale, mirrored) for scale in scales for mirrored in ((False, True) if flip else (False,))]
     if passes == [(1.0, False)]:
@@ -106,11 +109,11 @@ def check_settings(window: tuple[int, int] | None, overlap: float, scales: Seque
     Raises:
         SettingError: one is out of range; the message says which.
     """
-    if window is not None and (len(window) != 2 or min(window) < SMALLEST):
+    if window is not None and (not are_numbers(window, lambda side: is_whole(side, SMALLEST)) or len(window) != 2):
         raise SettingError(f"window is {window!r}: give height and width in pixels, {SMALLEST} at least")
-    if not 0 <= overlap < 1:
-        raise SettingError(f"overlap is {overlap}: give a share of the window, 0 to below 1")
-    if not len(scales) or not all(0 < scale < math.inf for scale in scales):
+    if not is_number(overlap, 0) or overlap >= 1:
+        raise SettingError(f"overlap is {overlap!r}: give a share of the window, 0 to below 1")
+    if not are_numbers(scales, lambda scale: scale > 0):
         raise SettingError(f"scales is {scales!r}: give one or more factors above 0, such as 0.5 1 2")
 
 
@@ -234,12 +237,50 @@ def _region(top: int, down: Tensor, left: int, across: Tensor) -> tuple[Any, ...
     return (..., slice(top, top + len(down)), slice(left, left + len(across)))
 
 
-def _without_gates(network: Callable[[Tensor], Output]) -> Callable[[Tensor], Output]:
+def _checked(network: Callable[[Tensor], Output], gates: bool) -> Callable[[Tensor], Output]:
+    """The network with a look at the shapes of what it returns, and without gates unless they are wanted."""
+    classes: list[int] = []
+
     def passing(image: Tensor) -> Output:
         output = network(image)
-        return output if isinstance(output, Tensor) else output._replace(gates=())
+        if not isinstance(output, Tensor | GSCNNOutput):
+            raise ValueError(
+                f"the network returned a {type(output).__name__}: it must return a tensor of logits or a GSCNNOutput"
+            )
+        if isinstance(output, GSCNNOutput) and not gates:
+            output = output._replace(gates=())
+        _check_output(output, image)
+        number = _tensors(output)[0].shape[1]
+        if classes and number != classes[0]:
+            raise ValueError(
+                f"the network returned {number} classes for a window or scale, and {classes[0]} before: it must return "
+                "as many for every image"
+            )
+        classes.append(number)
+        return output
 
     return passing
+
+
+def _check_output(output: Tensor | GSCNNOutput, image: Tensor) -> None:
+    B, _, H, W = image.shape
+    parts: list[tuple[str, Tensor, tuple[int | str, ...]]]
+    if isinstance(output, Tensor):
+        parts = [("logits", output, (B, "K", H, W))]
+    else:
+        parts = [("logits", output.seg_logits, (B, "K", H, W))]
+        parts += [("a gate", gate, (B, 1, "h", "w")) for gate in output.gates]
+        if output.boundary_logits is not None:
+            parts.append(("boundary logits", output.boundary_logits, (B, 1, H, W)))
+    for name, maps, expected in parts:
+        as_expected = [side in (found, "K", "h", "w") for side, found in zip(expected, maps.shape, strict=False)]
+        if maps.ndim != 4 or maps.shape[1] < 1 or not all(as_expected):
+            raise ValueError(
+                f"the network returned {name} of shape {tuple(maps.shape)} for images of {H}x{W} pixels: it must "
+                f"return ({', '.join(map(str, expected))})"
+            )
+        if not maps.is_floating_point():
+            raise ValueError(f"the network returned {name} of data type {maps.dtype}: it must return floats")
 
 
 def _windows(side: int, window: int, overlap: float) -> list[tuple[int, Tensor]]:

@@ -1,9 +1,13 @@
 """The paper's optimizer and schedule as pure functions: parameter groups, warm-up, polynomial decay."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+
+from gscnn_lightning.checks import check_not_negative
+from gscnn_lightning.errors import SettingError
 
 SGD: dict[str, Any] = {
     "class_path": "torch.optim.SGD",
@@ -22,9 +26,19 @@ def parameter_groups(
             not trained are left out.
         lr: learning rate of everything but the backbone.
         backbone_lr_scale: the backbone's as a multiple of it.
+
+    Raises:
+        ValueError: a number is negative or not finite, or parameters come without names.
     """
+    check_not_negative("lr", lr.item() if isinstance(lr, Tensor) else lr)
+    check_not_negative("backbone_lr_scale", backbone_lr_scale)
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in parameters:
+    for pair in [parameters] if isinstance(parameters, nn.Module) else parameters:
+        if not isinstance(pair, tuple):
+            raise SettingError(
+                f"parameters has a {type(pair).__name__} in it: give names and parameters (network.named_parameters())"
+            )
+        name, parameter = pair
         if parameter.requires_grad:
             groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
     return [
@@ -44,10 +58,15 @@ def warmup(step: int, warmup_steps: int) -> float | None:
         step: optimizer step, from 0.
         warmup_steps: length of the warm-up, >= 0.
 
+    Raises:
+        ValueError: a number is negative or not finite.
+
     Example:
         >>> warmup(0, 3), warmup(2, 3), warmup(3, 3)
         (0.25, 0.75, None)
     """
+    check_not_negative("step", step)
+    check_not_negative("warmup_steps", warmup_steps)
     return (step + 1) / (warmup_steps + 1) if step < warmup_steps else None
 
 
@@ -57,14 +76,23 @@ def poly_decay(step: int, warmup_steps: int, total_steps: float, power: float) -
     Source: Takikawa et al., Gated-SCNN, ICCV 2019, section 4.1, where the power is 0.9.
 
     Args:
-        step: optimizer step, from 0.
-        warmup_steps: steps before the decay begins.
-        total_steps: steps of the training, warm-up included.
+        step: optimizer step, from ``warmup_steps`` on.
+        warmup_steps: steps before the decay begins, >= 0.
+        total_steps: steps of the training, warm-up included; infinite for none.
         power: exponent, >= 0.
+
+    Raises:
+        ValueError: a number is out of range.
 
     Example:
         >>> poly_decay(0, 0, 10, 0.9), poly_decay(5, 0, 10, 1.0), poly_decay(10, 0, 10, 0.9)
         (1.0, 0.5, 0.0)
     """
+    for name, number in (("step", step), ("warmup_steps", warmup_steps), ("power", power)):
+        check_not_negative(name, number)
+    if total_steps != math.inf:
+        check_not_negative("total_steps", total_steps)
+    if step < warmup_steps:
+        raise SettingError(f"step {step} is within the warm-up of {warmup_steps} steps: use warmup for it")
     progress = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1.0)
     return (1 - progress) ** power

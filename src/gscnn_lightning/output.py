@@ -69,8 +69,23 @@ def predictions(output: GSCNNOutput, batch: Mapping[str, Any], with_gates: bool 
 
     Returns:
         One record per image, without labels and true boundary.
+
+    Raises:
+        ValueError: images, names and output do not belong together.
     """
-    photos = batch["image"].permute(0, 2, 3, 1).cpu().numpy()
+    image, logits = batch["image"], output.seg_logits
+    if image.ndim != 4 or image.shape[1] != 3 or image.shape[2:] != logits.shape[2:]:
+        raise ValueError(
+            f"image has shape {tuple(image.shape)} and the logits {tuple(logits.shape)}: give the images (B, 3, H, W) "
+            "that the output is of"
+        )
+    if not len(batch["name"]) == len(image) == len(logits):
+        raise ValueError(
+            f"{len(batch['name'])} names for {len(image)} images and {len(logits)} predictions: give one of each"
+        )
+    if str(image.dtype) != "torch.uint8":
+        raise ValueError(f"image has data type {image.dtype}: give pictures as they are shown, uint8")
+    photos = image.permute(0, 2, 3, 1).cpu().numpy()
     labels, prob = output.labels, output.boundary_prob
     # Label maps are bytes wherever a byte can hold the classes.
     preds = (labels.byte() if output.seg_logits.shape[1] <= 256 else labels).cpu().numpy()

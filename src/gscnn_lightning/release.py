@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from gscnn_lightning.checks import check_whole
 from gscnn_lightning.classes import CITYSCAPES
 from gscnn_lightning.errors import SettingError, WeightsError
 from gscnn_lightning.models import GSCNN
@@ -84,9 +85,10 @@ def load_release_checkpoint(path: str | Path, num_classes: int | None = None) ->
 
     Raises:
         WeightsError: the file cannot be read or does not fit; the message names the first names and shapes that do not.
+        ValueError: ``num_classes`` is below 2.
     """
     weights = read_release_checkpoint(path, num_classes)
-    network = GSCNN(num_classes or NUM_CLASSES, pretrained=False, **SETTINGS)
+    network = GSCNN(NUM_CLASSES if num_classes is None else num_classes, pretrained=False, **SETTINGS)
     state = network.state_dict()
     state.update(weights)
     network.load_state_dict(state)
@@ -162,6 +164,8 @@ def read_release_checkpoint(path: str | Path, num_classes: int | None = None) ->
     Raises:
         WeightsError: as in `load_release_checkpoint`.
     """
+    if num_classes is not None:
+        check_whole("num_classes", num_classes, 2)
     given = read_state_dict(path)
     if "classifier.fc.weight" in given:
         raise WeightsError(

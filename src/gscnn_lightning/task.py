@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from gscnn_lightning.agreement import check_classes, check_network, check_optimizer, check_weights
-from gscnn_lightning.classes import colors_of
+from gscnn_lightning.checks import are_numbers, check_not_negative, is_whole
+from gscnn_lightning.classes import ClassTable, colors_of
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.inference import check_settings, predict_logits
 from gscnn_lightning.losses import GSCNNLoss, image_weighted_cross_entropy
@@ -28,7 +28,7 @@ from gscnn_lightning.models.folding import folded
 from gscnn_lightning.models.layers import set_memory_format, trains_faster_channels_last
 from gscnn_lightning.optim import SGD, parameter_groups, poly_decay, warmup
 from gscnn_lightning.output import GSCNNOutput, Prediction, predictions
-from gscnn_lightning.score_names import IOU, MIOU, class_iou_name, crop_name
+from gscnn_lightning.score_names import IOU, MIOU, check_class_names, class_iou_name, crop_name
 from gscnn_lightning.scores import Scores
 
 PREDICTION_SETTINGS = ("window", "overlap", "scales", "flip_average")
@@ -85,6 +85,11 @@ class GSCNNTask(pl.LightningModule):
         scales: sizes of the images in validation, test and prediction, as factors; probabilities are averaged.
         flip_average: average with the mirrored images, too.
         **network: arguments of `GSCNN`, such as ``backbone`` and ``shape_stream``.
+
+    Raises:
+        ValueError: a setting is out of range, or does not go with another; the message says which.
+        BackboneError: the backbone is unknown or cannot serve.
+        WeightsError: pretrained weights cannot be fetched.
     """
 
     def __init__(
@@ -119,25 +124,29 @@ class GSCNNTask(pl.LightningModule):
     ) -> None:
         super().__init__()
         check_settings(window, overlap, scales)
-        if loss_stride < 1:
-            raise SettingError(f"loss_stride is {loss_stride}: use 1 for every pixel, 2 for every second one")
-        if not boundary_tolerances or not all(0 <= tolerance < math.inf for tolerance in boundary_tolerances):
+        if not is_whole(loss_stride, 1):
+            raise SettingError(f"loss_stride is {loss_stride!r}: use 1 for every pixel, 2 for every second one")
+        if not are_numbers(boundary_tolerances, lambda tolerance: tolerance >= 0):
             raise SettingError(
-                f"boundary_tolerances is {list(boundary_tolerances)}: give one or more distances in pixels, or "
+                f"boundary_tolerances is {boundary_tolerances!r}: give one or more distances in pixels, or "
                 "fractions of the diagonal below 1, none of them negative"
             )
         ranges = {"poly_power": poly_power, "warmup_steps": warmup_steps, "backbone_lr_scale": backbone_lr_scale}
         for name, value in ranges.items():
-            if not 0 <= value < math.inf:
-                raise SettingError(f"{name} is {value}: give 0 or more")
+            check_not_negative(name, value)
+        _check_optimizer(SGD if optimizer is None else optimizer)
         self.save_hyperparameters()
         # Lightning keeps what was given; a checkpoint should not depend on defaults that may change.
         self.save_hyperparameters({**_network_defaults(), **network})
+        if isinstance(class_names, str):
+            raise SettingError(f"class_names is {class_names!r}: give one name per class")
         self.class_names = list(class_names or map(str, range(num_classes)))
         self.class_colors = list(class_colors or colors_of(self.class_names))
         for name, given in (("name", self.class_names), ("colour", self.class_colors)):
             if len(given) != num_classes:
                 raise SettingError(f"{len(given)} class {name}s for {num_classes} classes: give one {name} per class")
+        ClassTable(tuple(self.class_names), tuple(self.class_colors))
+        check_class_names(self.class_names)
         self.configure_network(**network)
         self.configure_loss()
         self.configure_metrics()
@@ -458,6 +467,13 @@ def made_optimizer(network: nn.Module, config: Mapping[str, Any], backbone_lr_sc
     arguments = dict(config.get("init_args", {}))
     groups = parameter_groups(network.named_parameters(), arguments["lr"], backbone_lr_scale)
     return instantiate_class((groups,), {"class_path": config["class_path"], "init_args": arguments})
+
+
+def _check_optimizer(config: Mapping[str, Any]) -> None:
+    arguments = config.get("init_args") if isinstance(config, Mapping) else None
+    if not isinstance(arguments, Mapping) or "class_path" not in config or "lr" not in arguments:
+        raise SettingError(f"optimizer is {config!r}: give a class_path and init_args with an lr, as in {SGD}")
+    check_not_negative("lr", arguments["lr"])
 
 
 def _network_defaults() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from gscnn_lightning.losses import (
     spatial_gradient,
     triangle_filter,
 )
-from gscnn_lightning.losses.dual_task import gumbel_noise, plain_dual_task
+from gscnn_lightning.losses.dual_task import dual_task_of_log_probs, gumbel_noise, plain_dual_task
 
 
 def made_case(shape, void=True, seed=0, dtype=torch.float64):
@@ -38,7 +38,7 @@ def both_ways(logits, labels, noise, tau=1.0, radius=4, hard=False, ignore_index
     """Value and gradient by the operator and by plain operations."""
     results = []
     for function in (
-        lambda: dual_task_loss(logits, labels, ignore_index, tau, radius, hard, noise),
+        lambda: dual_task_of_log_probs(logits.log_softmax(1), labels, ignore_index, tau, radius, hard, noise),
         lambda: plain_dual_task(logits.log_softmax(1), labels, noise, ignore_index, tau, radius, hard),
     ):
         value = function()

@@ -1,6 +1,5 @@
 """What all data modules share: samples, loaders, order, checks and boundary maps."""
 
-import math
 import os
 import signal
 from collections.abc import Iterable, Iterator
@@ -17,9 +16,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from gscnn_lightning.boundaries import Labels, label_boundaries
+from gscnn_lightning.checks import is_number
 from gscnn_lightning.classes import IGNORE_INDEX, ClassTable
 from gscnn_lightning.data.class_tiles import ClassTiles, Target, class_tiles
 from gscnn_lightning.data.kept_frames import KeptFrames, can_keep
+from gscnn_lightning.data.ranges import check_augmentation, check_count
 from gscnn_lightning.data.samplers import EvalSampler, TrainSampler
 from gscnn_lightning.data.source import Source
 from gscnn_lightning.errors import DataError, SettingError
@@ -154,7 +155,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         ignore_index: label of void pixels, 255.
 
     Raises:
-        ValueError: a batch or epoch without samples, `cache_gb` negative, or names of classes that cannot be used.
+        ValueError: a number is out of range, or names of classes cannot be used; the message says which.
     """
 
     def __init__(
@@ -179,13 +180,14 @@ class SegmentationDataModule(pl.LightningDataModule):
         super().__init__()
         sizes = {"batch_size": batch_size, "val_batch_size": val_batch_size, "samples_per_epoch": samples_per_epoch}
         for name, value in sizes.items():
-            if value is not None and value < 1:
-                raise SettingError(f"{name} must be 1 or more, got {value}")
+            if value is not None:
+                check_count(name, value, 1)
         for name, value in {"num_workers": num_workers, "seed": seed}.items():
-            if value is not None and value < 0:
-                raise SettingError(f"{name} must be 0 or more, got {value}")
-        if not 0 <= cache_gb < math.inf:
-            raise SettingError(f"cache_gb must be a number of 0 or more, got {cache_gb}")
+            if value is not None:
+                check_count(name, value, 0)
+        if not is_number(cache_gb, 0):
+            raise SettingError(f"cache_gb must be a number of 0 or more, got {cache_gb!r}")
+        check_augmentation(crop_size, scale, class_uniform, flip, color_jitter, blur)
         check_class_names(classes.names)
         self.num_classes = len(classes)
         self.class_names = classes.names
@@ -212,6 +214,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.cache_gb = cache_gb
         if boundary_variant not in ("paper", "release"):
             raise SettingError(f"boundary_variant must be 'paper' or 'release', got {boundary_variant!r}")
+        if not is_number(boundary_radius, 1):
+            raise SettingError(f"boundary_radius must be 1 or more, got {boundary_radius!r}")
         self.boundary_radius = boundary_radius
         self.boundary_variant = boundary_variant
         self.datasets: dict[Split, SegmentationDataset] = {}
@@ -238,7 +242,6 @@ class SegmentationDataModule(pl.LightningDataModule):
 
         Raises:
             DataError: the data are missing or cannot be used.
-            ValueError: a number of the augmentation is out of range.
         """
         stages: dict[str | None, tuple[Split, ...]] = {
             "fit": ("train", "val"),

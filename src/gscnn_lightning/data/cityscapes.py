@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pytorch_lightning.utilities import rank_zero_info
 
+from gscnn_lightning.checks import is_whole
 from gscnn_lightning.classes import CITYSCAPES, CITYSCAPES_ID_TO_TRAIN_ID, IGNORE_INDEX
 from gscnn_lightning.data.base import SegmentationDataModule, Split
 from gscnn_lightning.data.files import (
@@ -83,8 +84,14 @@ class CityscapesDataModule(SegmentationDataModule):
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(CITYSCAPES, **kwargs)
-        if not 0 <= cv_split < len(VAL_CITIES):
-            raise SettingError(f"cv_split must be 0 (official) to {len(VAL_CITIES) - 1}, got {cv_split}")
+        if train_split not in ("train", "trainval", "train_extra"):
+            raise SettingError(f"train_split must be 'train', 'trainval' or 'train_extra', got {train_split!r}")
+        if annotation not in ("fine", "coarse"):
+            raise SettingError(f"annotation must be 'fine' or 'coarse', got {annotation!r}")
+        if isinstance(skip_frames, str):
+            raise SettingError(f"skip_frames is {skip_frames!r}: give a list of names")
+        if not is_whole(cv_split, 0) or cv_split >= len(VAL_CITIES):
+            raise SettingError(f"cv_split must be 0 (official) to {len(VAL_CITIES) - 1}, got {cv_split!r}")
         if cv_split and train_split == "trainval":
             raise SettingError(f"train_split 'trainval' uses all cities: cv_split must be 0 with it, got {cv_split}")
         if train_split == "train_extra" and annotation == "fine":

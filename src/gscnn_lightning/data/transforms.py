@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from gscnn_lightning.classes import IGNORE_INDEX
 from gscnn_lightning.data.class_tiles import TILE, Target
-from gscnn_lightning.errors import SettingError
+from gscnn_lightning.data.ranges import check_augmentation, check_crop
 
 Array = npt.NDArray[Any]
 
@@ -44,11 +44,7 @@ def training_transform(
     Raises:
         ValueError: a number is out of range.
     """
-    for name, probability in (("class_uniform", class_uniform), ("flip", flip), ("blur", blur)):
-        if not 0 <= probability <= 1:
-            raise SettingError(f"{name} is a probability between 0 and 1, got {probability}")
-    if not 0 <= color_jitter < 1:
-        raise SettingError(f"color_jitter must be at least 0 and below 1, got {color_jitter}")
+    check_augmentation(crop_size, scale, class_uniform, flip, color_jitter, blur)
     steps: list[A.BasicTransform] = []
     if crop_size is not None:
         steps.append(RandomScaleCrop(crop_size, scale, class_uniform))
@@ -88,10 +84,7 @@ class RandomScaleCrop(A.DualTransform):
         self, size: tuple[int, int], scale: tuple[float, float] = (0.5, 2.0), class_uniform: float = 0.0
     ) -> None:
         super().__init__(p=1.0)
-        if len(size) != 2 or min(size) < 1:
-            raise SettingError(f"crop size must be a height and a width of 1 or more, got {size}")
-        if not 0 < scale[0] <= scale[1]:
-            raise SettingError(f"scale must be a range of positive factors such as (0.5, 2.0), got {scale}")
+        check_crop(size, scale)
         self.size = tuple(size)
         self.scale = tuple(scale)
         self.class_uniform = class_uniform

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gscnn_lightning.losses.checks import Variant, full_precision
+from gscnn_lightning.checks import check_floating
+from gscnn_lightning.losses.checks import Variant, check_boundaries, check_ignore, check_variant, full_precision
 from gscnn_lightning.losses.processes import over_processes, stacked_over_processes
 
 
@@ -18,12 +19,13 @@ def boundary_bce(
     """Binary cross-entropy in which boundary and other pixels weigh the same in total.
 
     Positives are weighted by the share of negatives and vice versa, both counted over the batch, which is that of the
-    own process unless ``sync`` is given. "release" applies the
-    sigmoid twice and keeps ignored pixels in the denominator, as the published checkpoint was trained.
+    own process unless ``sync`` is given. "release" applies the sigmoid twice and keeps ignored pixels in the
+    denominator, as the published checkpoint was trained.
 
     Args:
         logits: (B, 1, H, W) boundary logits.
-        boundaries: (B, 1, H, W) or (B, H, W), 1 on boundaries, 0 elsewhere; larger values are ignored.
+        boundaries: (B, 1, H, W) or (B, H, W), 1 on boundaries, 0 elsewhere, of any type; larger values are ignored.
+            So in a map of 0 and 255 there is nothing to learn: make it one of 0 and 1.
         ignore: (B, 1, H, W) or (B, H, W) bool, further pixels to leave out.
         variant: "paper" or "release".
         sync: count and average over the pixels of all processes, see `over_processes`.
@@ -32,19 +34,27 @@ def boundary_bce(
         Scalar, at least 0; 0 with zero gradient if all pixels are of one kind, since the other's share is then 0.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: shapes do not belong together, or the variant is unknown; on CPUs, also if ``boundaries`` holds
+            something else, or 255 and no 1 beside what is in ``ignore`` (without ``ignore``, that is a warning).
 
     Example:
         >>> logits = torch.tensor([0.0, 0.0, 0.0, 0.0]).reshape(1, 1, 2, 2)
         >>> round(boundary_bce(logits, torch.tensor([[[1, 0], [0, 0]]])).item(), 4)  # 2 * 3/16 * log 2
         0.2599
     """
+    check_variant(variant)
+    check_floating("logits", logits)
+    if ignore is not None:
+        check_ignore(logits, ignore)
+    check_boundaries(logits, boundaries, ignore)
+    return balanced_mean(logits, boundaries, ignore, variant, sync)
+
+
+def balanced_mean(
+    logits: Tensor, boundaries: Tensor, ignore: Tensor | None, variant: Variant, sync: bool = False
+) -> Tensor:
+    """:func:`boundary_bce` of what has been checked."""
     logits = full_precision(logits)
-    if boundaries.numel() != logits.numel():
-        raise ValueError(
-            f"logits have shape {tuple(logits.shape)} and boundaries {tuple(boundaries.shape)}: "
-            "expected (B, 1, H, W) both"
-        )
     target = boundaries.view_as(logits)
     if ignore is not None:
         target = torch.where(ignore.view_as(logits), 2, target)
@@ -69,6 +79,7 @@ class BoundaryBCE(nn.Module):
 
     def __init__(self, variant: Variant = "paper", sync: bool = False) -> None:
         super().__init__()
+        check_variant(variant)
         self.variant = variant
         self.sync = sync
 

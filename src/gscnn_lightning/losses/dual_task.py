@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from gscnn_lightning.checks import can_look, check_floating, check_shape, check_whole, is_number
 from gscnn_lightning.errors import SettingError
-from gscnn_lightning.losses.checks import Variant, check_labels, full_precision
+from gscnn_lightning.losses.checks import Variant, check_labels, check_variant, full_precision
 from gscnn_lightning.losses.dual_task_cpu import dual_task as dual_task_on_cpu
 from gscnn_lightning.losses.image_weighted_ce import image_weighted_cross_entropy
 from gscnn_lightning.losses.processes import stacked_over_processes
@@ -51,8 +52,24 @@ def triangle_filter(x: Tensor, radius: int = 4) -> Tensor:
 
     Returns:
         (B, C, H, W).
+
+    Raises:
+        ValueError: an argument is not of this kind.
     """
+    _check_maps("x", x)
+    check_whole("radius", radius, 0)
     return _Smoothed.apply(x, *_mirrored_axes(x, radius), radius)
+
+
+def _check_maps(name: str, x: Tensor) -> None:
+    check_floating(name, x)
+    if x.ndim != 4:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}: give (B, C, H, W)")
+
+
+def _check_size(x: Tensor) -> None:
+    if min(x.shape[2:]) < 2:
+        raise ValueError(f"maps are {x.shape[2]}x{x.shape[3]} pixels: give at least 2x2")
 
 
 def _mirrored_axes(x: Tensor, radius: int) -> list[Tensor]:
@@ -84,11 +101,16 @@ def spatial_gradient(x: Tensor) -> tuple[Tensor, Tensor]:
     """Central differences along width and height, one-sided at the frame, as ``numpy.gradient``.
 
     Args:
-        x: (B, C, H, W), at least 2 pixels a side.
+        x: (B, C, H, W) float, at least 2 pixels a side.
 
     Returns:
         d/dx and d/dy, each (B, C, H, W).
+
+    Raises:
+        ValueError: ``x`` is not of this kind.
     """
+    _check_maps("x", x)
+    _check_size(x)
     dx, dy = _Differences.apply(x)
     return dx / 2, dy / 2
 
@@ -140,13 +162,23 @@ def boundary_potential(x: Tensor, valid: Tensor | None = None, radius: int = 4) 
     """The potential zeta = 1/sqrt(2) * || grad(G * x) || of every class map (eq. 5).
 
     Args:
-        x: (B, K, H, W) class probabilities or one-hot labels.
+        x: (B, K, H, W) float, at least 2 pixels a side: class probabilities or one-hot labels.
         valid: (B, 1, H, W) bool; where False, ``x`` has no influence: G averages over valid pixels alone.
         radius: radius of the triangle filter G, in pixels.
 
     Returns:
         (B, K, H, W), at least 0.
+
+    Raises:
+        ValueError: an argument is not of this kind.
     """
+    _check_maps("x", x)
+    _check_size(x)
+    check_whole("radius", radius, 0)
+    if valid is not None:
+        check_shape("valid", valid, (x.shape[0], 1, *x.shape[2:]))
+        if valid.dtype != torch.bool:
+            raise ValueError(f"valid has data type {valid.dtype}: give bool")
     return _potentials([x if valid is None else x.where(valid, 0)], valid, radius)[0]
 
 
@@ -193,9 +225,11 @@ def dual_task_loss(
         Scalar, at least 0; "paper": 0 with zero gradient if there is no boundary.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: shapes or data types do not belong together, or a setting is out of range; on CPUs, also if a label
+            is. Elsewhere a label that is no class counts as one that nobody predicts.
     """
-    labels = check_labels(logits, labels)
+    _check_settings(ignore_index, tau, radius, variant)
+    labels = check_labels(logits, labels, ignore_index)
     log_probs = full_precision(logits).log_softmax(dim=1)
     return dual_task_of_log_probs(log_probs, labels, ignore_index, tau, radius, hard, noise, variant, sync)
 
@@ -228,10 +262,12 @@ def dual_task_of_log_probs(
         Scalar, at least 0.
 
     Raises:
-        ValueError: the maps are less than 2 pixels wide or high, so that nothing can be differentiated.
+        ValueError: the maps are less than 2 pixels wide or high, so that nothing can be differentiated; or ``noise``
+            has another shape.
     """
-    if min(log_probs.shape[2:]) < 2:
-        raise ValueError(f"maps are {log_probs.shape[2]}x{log_probs.shape[3]} pixels: give at least 2x2")
+    _check_size(log_probs)
+    if noise is not None:
+        check_shape("noise", noise, log_probs.shape)
     if variant == "release":
         return _released_dual_task(log_probs, labels, ignore_index, tau or 0.5, noise)
     tau = tau or 1.0
@@ -311,7 +347,22 @@ def boundary_attention_loss(
 
     Returns:
         Scalar, at least 0; 0 with zero gradient if no pixel is above the threshold.
+
+    Raises:
+        ValueError: shapes or data types do not belong together, or a setting is out of range; on CPUs, also if a label
+            or a probability is.
     """
+    check_variant(variant)
+    check_threshold("threshold", threshold)
+    labels = check_labels(logits, labels, ignore_index)
+    check_floating("boundary_prob", boundary_prob)
+    check_shape("boundary_prob", boundary_prob, (logits.shape[0], 1, *logits.shape[2:]))
+    if can_look(boundary_prob):
+        low, high = (float(value) for value in boundary_prob.detach().aminmax())
+        if not 0 <= low <= high <= 1:
+            raise ValueError(
+                f"boundary_prob has values from {low:g} to {high:g}: give probabilities, logits after a sigmoid"
+            )
     sure = confident_labels(labels, boundary_prob, threshold, ignore_index)
     return image_weighted_cross_entropy(logits, sure, ignore_index, variant, sync)
 
@@ -331,6 +382,24 @@ def confident_labels(labels: Tensor, boundary_prob: Tensor, threshold: float, ig
     return labels.where(boundary_prob.detach()[:, 0] > threshold, ignore_index)
 
 
+def check_threshold(name: str, threshold: float) -> None:
+    """Raise unless a threshold is a probability.
+
+    Raises:
+        SettingError: it is not.
+    """
+    if not (is_number(threshold, 0) and threshold <= 1):
+        raise SettingError(f"{name} is {threshold!r}: give a probability, 0 to 1")
+
+
+def _check_settings(ignore_index: int, tau: float | None, radius: int, variant: str) -> None:
+    check_variant(variant)
+    check_whole("ignore_index", ignore_index)
+    check_whole("radius", radius, 0)
+    if tau is not None and not (is_number(tau) and tau > 0):
+        raise SettingError(f"tau is {tau!r}: the Gumbel softmax needs a temperature above 0 (1 in the paper)")
+
+
 class DualTaskLoss(nn.Module):
     """Module form of :func:`dual_task_loss`, with the same arguments."""
 
@@ -344,8 +413,7 @@ class DualTaskLoss(nn.Module):
         sync: bool = False,
     ) -> None:
         super().__init__()
-        if tau is not None and tau <= 0:
-            raise SettingError(f"tau is {tau}: the Gumbel softmax needs a temperature above 0 (1 in the paper)")
+        _check_settings(ignore_index, tau, radius, variant)
         self.ignore_index = ignore_index
         self.tau = tau
         self.radius = radius
@@ -356,7 +424,7 @@ class DualTaskLoss(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor, noise: Tensor | None = None) -> Tensor:
         """Scalar loss of (B, K, H, W) logits and (B, H, W) labels; ``noise`` replaces the random draw."""
         log_probs = full_precision(logits).log_softmax(dim=1)
-        return self.of_log_probs(log_probs, check_labels(logits, labels), noise)
+        return self.of_log_probs(log_probs, check_labels(logits, labels, self.ignore_index), noise)
 
     def of_log_probs(self, log_probs: Tensor, labels: Tensor, noise: Tensor | None = None) -> Tensor:
         """The same of (B, K, H, W) log-probabilities and int64 labels."""

@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gscnn_lightning.losses.checks import Variant, check_labels, full_precision
+from gscnn_lightning.checks import check_tensor, check_whole
+from gscnn_lightning.errors import SettingError
+from gscnn_lightning.losses.checks import Variant, check_label_values, check_labels, check_variant, full_precision
 from gscnn_lightning.losses.processes import stacked_over_processes
 
 
@@ -14,14 +16,27 @@ def image_class_weights(
     """Weight of every class in every image: ``2 - f`` for a share ``f`` of the labelled pixels, 1 where absent.
 
     Args:
-        labels: (B, H, W) int64, 0 to K - 1 or ``ignore_index``.
+        labels: (B, H, W) integer, 0 to K - 1 or ``ignore_index``.
         num_classes: number of classes K.
         ignore_index: label of void pixels.
         dtype: precision of the weights, float32 or float64.
 
     Returns:
         (B, K) in [1, 2].
+
+    Raises:
+        ValueError: an argument is not of this kind; on CPUs, also if a label is out of range.
     """
+    check_whole("num_classes", num_classes, 1)
+    check_tensor("labels", labels)
+    if labels.ndim != 3:
+        raise ValueError(f"labels has shape {tuple(labels.shape)}: give (B, H, W)")
+    if dtype not in (torch.float32, torch.float64):
+        raise SettingError(f"dtype is {dtype}: use torch.float32 or torch.float64")
+    return _class_weights(check_label_values(labels, num_classes, ignore_index), num_classes, ignore_index, dtype)
+
+
+def _class_weights(labels: Tensor, num_classes: int, ignore_index: int, dtype: torch.dtype) -> Tensor:
     flat = labels.flatten(1)
     valid = flat != ignore_index
     if labels.device.type == "cpu":
@@ -54,14 +69,16 @@ def image_weighted_cross_entropy(
         Scalar, at least 0; 0 with zero gradient if no pixel is labelled.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: shapes or data types do not belong together, or the variant is unknown; on CPUs, also if a label is
+            out of range.
 
     Example:
         >>> logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]]).T.reshape(1, 2, 1, 2)
         >>> round(image_weighted_cross_entropy(logits, torch.tensor([[[0, 1]]])).item(), 4)
         0.1269
     """
-    labels = check_labels(logits, labels)
+    check_variant(variant)
+    labels = check_labels(logits, labels, ignore_index)
     nll = F.cross_entropy(full_precision(logits), labels, ignore_index=ignore_index, reduction="none")
     return image_weighted_mean(nll, labels, logits.shape[1], ignore_index, variant, sync)
 
@@ -87,7 +104,7 @@ def image_weighted_mean(
     Returns:
         Scalar.
     """
-    weights = image_class_weights(labels, num_classes, ignore_index, nll.dtype)
+    weights = _class_weights(labels, num_classes, ignore_index, nll.dtype)
     valid = labels != ignore_index
     per_pixel = weights.gather(1, labels.where(valid, 0).flatten(1)) * valid.flatten(1)
     total = per_pixel.sum(dim=1)
@@ -104,6 +121,8 @@ class ImageWeightedCrossEntropy(nn.Module):
 
     def __init__(self, ignore_index: int = 255, variant: Variant = "paper", sync: bool = False) -> None:
         super().__init__()
+        check_variant(variant)
+        check_whole("ignore_index", ignore_index)
         self.ignore_index = ignore_index
         self.variant = variant
         self.sync = sync

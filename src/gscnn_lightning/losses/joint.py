@@ -3,10 +3,11 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gscnn_lightning.checks import check_shape, check_whole, is_number
 from gscnn_lightning.errors import SettingError
-from gscnn_lightning.losses.boundary_bce import boundary_bce
-from gscnn_lightning.losses.checks import Variant, check_labels, full_precision
-from gscnn_lightning.losses.dual_task import DualTaskLoss, confident_labels
+from gscnn_lightning.losses.boundary_bce import balanced_mean
+from gscnn_lightning.losses.checks import Variant, check_boundaries, check_labels, full_precision
+from gscnn_lightning.losses.dual_task import DualTaskLoss, check_threshold, confident_labels
 from gscnn_lightning.losses.image_weighted_ce import image_weighted_mean
 from gscnn_lightning.losses.thin import boundary_pixels_mean, soft_dice
 from gscnn_lightning.output import GSCNNOutput
@@ -36,7 +37,7 @@ class GSCNNLoss(nn.Module):
             times the batch; else that of the own images, as gradients are averaged. See `over_processes`.
 
     Raises:
-        ValueError: a weight is negative.
+        ValueError: an argument is out of range, such as a weight that is negative.
     """
 
     def __init__(
@@ -56,6 +57,8 @@ class GSCNNLoss(nn.Module):
         sync: bool = False,
     ) -> None:
         super().__init__()
+        check_whole("num_classes", num_classes, 1)
+        check_threshold("boundary_threshold", boundary_threshold)
         self.num_classes = num_classes
         self.weights = {
             "boundary": boundary,
@@ -66,7 +69,7 @@ class GSCNNLoss(nn.Module):
             "edge": edge,
         }
         for name, weight in self.weights.items():
-            if weight < 0:
+            if not is_number(weight, 0):
                 raise SettingError(
                     f"the weight of the {name} loss is {weight}: use 0 to switch it off, or a positive number"
                 )
@@ -84,7 +87,7 @@ class GSCNNLoss(nn.Module):
         Args:
             output: logits of the network at the size of the labels.
             labels: (B, H, W) integer, 0 to K - 1 or ``ignore_index``.
-            boundaries: (B, 1, H, W) or (B, H, W), 1 on true boundaries, 0 elsewhere.
+            boundaries: (B, 1, H, W) or (B, H, W), 1 on true boundaries, 0 elsewhere; not read where no term needs it.
             gumbel_noise: (B, K, H, W) replaces the random draw of the regularizer.
 
         Returns:
@@ -92,15 +95,26 @@ class GSCNNLoss(nn.Module):
             "dice", "edge".
 
         Raises:
-            ValueError: number of classes or shapes do not belong together.
+            ValueError: number of classes, shapes or data types do not belong together; on CPUs, also if labels or
+                boundaries are out of range.
         """
+        if not isinstance(output, tuple):
+            raise ValueError(
+                f"output is a {type(output).__name__}: give GSCNNOutput(seg_logits, boundary_logits, gates), with None "
+                "and () of a network without shape stream"
+            )
         logits, boundary_logits, _ = output
         if logits.shape[1] != self.num_classes:
             raise SettingError(
                 f"the network gives {logits.shape[1]} classes, but the loss was built for {self.num_classes}"
             )
         weights = self.weights
-        labels = check_labels(logits, labels)
+        labels = check_labels(logits, labels, self.ignore_index)
+        B, _, H, W = logits.shape
+        if boundary_logits is not None:
+            check_shape("boundary_logits", boundary_logits, (B, 1, H, W))
+        if weights["edge"] or (weights["boundary"] and boundary_logits is not None):
+            check_boundaries(logits[:, :1], boundaries, labels == self.ignore_index)
         # What three of the terms need is computed once.
         log_probs = full_precision(logits).log_softmax(dim=1)
         nll = F.nll_loss(log_probs, labels, ignore_index=self.ignore_index, reduction="none")
@@ -115,7 +129,7 @@ class GSCNNLoss(nn.Module):
             if weights["boundary"]:
                 # The published program knows no void here but what the boundary map itself leaves out.
                 void = labels == self.ignore_index if self.variant == "paper" else None
-                boundary = boundary_bce(boundary_logits, boundaries, void, self.variant, self.sync)
+                boundary = balanced_mean(boundary_logits, boundaries, void, self.variant, self.sync)
                 terms["boundary"] = weights["boundary"] * boundary
             if weights["regularizer"]:
                 terms["regularizer"] = weights["regularizer"] * self.dual_task.of_log_probs(

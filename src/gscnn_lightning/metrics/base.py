@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from gscnn_lightning.metrics.label_maps import check_num_classes, class_iou
+from gscnn_lightning.metrics.label_maps import check_ignore_index, check_num_classes, class_iou
 
 
 class LabelMapMetric(Metric):
@@ -33,6 +33,7 @@ class LabelMapMetric(Metric):
     ) -> None:
         super().__init__(**kwargs)
         check_num_classes(num_classes)
+        check_ignore_index(ignore_index)
         if average not in ("macro", "none"):
             raise ValueError(f"average is {average!r}; use 'macro' or 'none'")
         self.num_classes = num_classes

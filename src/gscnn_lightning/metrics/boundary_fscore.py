@@ -4,7 +4,6 @@ All tolerances come from one pass: the boundary pixels of both maps are gathered
 distance of each to the nearest one of the other map, and every tolerance only counts these distances.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from gscnn_lightning.metrics.base import LabelMapMetric
 from gscnn_lightning.metrics.label_maps import (
+    check_distances,
     check_label_maps,
     check_num_classes,
     float_dtype,
@@ -167,9 +167,7 @@ class BoundaryFScore(LabelMapMetric):
         Raises:
             ValueError: if shapes, data types or labels are out of range.
         """
-        scores = boundary_fscore(
-            preds.cpu(), target.cpu(), self.num_classes, self.tolerances, self.ignore_index, self.absent
-        )
+        scores = boundary_fscore(preds, target, self.num_classes, self.tolerances, self.ignore_index, self.absent)
         self.image_scores = scores
         in_units = (scores.nan_to_num(0.0) / _UNIT).round().long()
         self.fscore_sum += in_units.sum(0).to(self.fscore_sum.device)
@@ -183,8 +181,7 @@ class BoundaryFScore(LabelMapMetric):
 
 def _validate_settings(num_classes: int, tolerances: Sequence[float], absent: str) -> None:
     check_num_classes(num_classes)
-    if len(tolerances) == 0 or not all(0 <= tol < math.inf for tol in tolerances):
-        raise ValueError(f"tolerances is {tolerances!r}; give one or more finite distances >= 0")
+    check_distances("tolerances", tolerances)
     if absent not in ("skip", "one"):
         raise ValueError(f"absent is {absent!r}; use 'skip' or 'one'")
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gscnn_lightning.checks import is_number
 from gscnn_lightning.metrics.base import LabelMapMetric
 from gscnn_lightning.metrics.label_maps import check_label_maps, check_num_classes, float_dtype, mark_ignored
 
@@ -146,7 +147,7 @@ def _check_settings(num_classes: int, distance: float) -> None:
     check_num_classes(num_classes)
     if num_classes > _MOST_CLASSES:
         raise ValueError(f"num_classes is {num_classes}; Boundary IoU can tell {_MOST_CLASSES} classes apart")
-    if not 0 < distance < math.inf:
+    if not (is_number(distance) and distance > 0):
         raise ValueError(f"distance is {distance!r}; give a finite width > 0, below 1 as a fraction of the diagonal")
 
 

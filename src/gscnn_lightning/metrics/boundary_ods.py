@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from gscnn_lightning.metrics.label_maps import tolerance_radii
+from gscnn_lightning.checks import are_numbers, check_tensor, is_number
+from gscnn_lightning.metrics.label_maps import check_ignore_index, tolerance_radii
 
 THRESHOLDS = tuple(round(0.01 * step, 2) for step in range(1, 100))
 """0.01, 0.02, ..., 0.99, as in the Berkeley benchmark."""
@@ -44,7 +45,8 @@ def boundary_ods(
 
     Args:
         preds: (B, 1, H, W) or (B, H, W) float, boundary probabilities in [0, 1].
-        target: of the same shape, boundary maps of any type: 0, 1 or ``ignore_index``.
+        target: of the same shape, boundary maps of any type: 0, 1 or ``ignore_index``. So a map of 0 and 255 has no
+            boundary; make it one of 0 and 1.
         tolerance: distance r, >= 0. From 1 on, pixels; below 1, a fraction of the image diagonal, rounded up to whole
             pixels.
         thresholds: T thresholds in (0, 1], ascending; 254 at most.
@@ -138,10 +140,10 @@ class BoundaryODS(Metric):
 
 
 def _check_settings(tolerance: float, thresholds: Sequence[float]) -> None:
-    if not 0 <= tolerance < math.inf:
+    if not is_number(tolerance, 0):
         raise ValueError(f"tolerance is {tolerance!r}; give a finite distance >= 0")
-    ascending = list(thresholds) == sorted(set(thresholds))
-    if not 1 <= len(thresholds) <= 254 or not ascending or not all(0 < threshold <= 1 for threshold in thresholds):
+    in_range = are_numbers(thresholds, lambda threshold: 0 < threshold <= 1) and len(thresholds) <= 254
+    if not in_range or list(thresholds) != sorted(set(thresholds)):
         raise ValueError(f"thresholds is {thresholds!r}; give 1 to 254 ascending numbers above 0, up to 1")
 
 
@@ -149,6 +151,9 @@ def _counts(
     preds: Tensor, target: Tensor, tolerance: float, thresholds: Sequence[float], ignore_index: int | None
 ) -> Tensor:
     """(4, T) int64 on the CPU: predicted pixels near a true one, predicted, true pixels near a predicted one, true."""
+    for name, boundaries in (("preds", preds), ("target", target)):
+        check_tensor(name, boundaries)
+    check_ignore_index(ignore_index)
     if preds.shape != target.shape or preds.ndim not in (3, 4) or (preds.ndim == 4 and preds.shape[1] != 1):
         raise ValueError(
             f"preds has shape {tuple(preds.shape)} and target {tuple(target.shape)}; "
@@ -178,7 +183,13 @@ def _image_counts(
 ) -> npt.NDArray[np.int64]:
     """(4, T) counts of one image; ``level`` is the number of thresholds that a pixel passes."""
     ignored = np.zeros(label.shape, bool) if ignore_index is None else label == ignore_index
-    true = (label != 0) & ~ignored
+    true = (label == 1) & ~ignored
+    strange = (label != 0) & ~ignored & ~true
+    if strange.any():
+        meant = "0 or 1" if ignore_index is None else f"0, 1 or ignore_index {ignore_index}"
+        raise ValueError(
+            f"target contains {float(label[strange][0]):g}; boundary maps are {meant}: make one of another (target > 0)"
+        )
     level = np.where(ignored, 0, level).astype(np.uint8)
     reach = math.floor(radius)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]

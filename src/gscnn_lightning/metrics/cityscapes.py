@@ -5,6 +5,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gscnn_lightning.checks import check_tensor
 from gscnn_lightning.metrics.label_maps import class_iou
 from gscnn_lightning.metrics.segmentation import SegmentationScores
 
@@ -83,12 +84,12 @@ class CityscapesScores(SegmentationScores):
                 instance; smaller values are no instances. Give them for all images or for none.
 
         Raises:
-            ValueError: if the shape of ``instances`` differs.
+            ValueError: if shapes, data types, labels or ids are out of range.
         """
+        if instances is not None:
+            _check_instances(instances, target)
         super().update(preds, target)
         if instances is not None:
-            if instances.shape != target.shape:
-                raise ValueError(f"instances has shape {tuple(instances.shape)}, target {tuple(target.shape)}")
             for pred, instance in zip(preds.cpu().numpy(), instances.cpu().numpy(), strict=True):
                 self.weighted += torch.from_numpy(_weighted_counts(pred, instance)).to(self.weighted.device)
         self.images += torch.tensor([len(preds), len(preds) if instances is not None else 0]).to(self.images.device)
@@ -126,6 +127,16 @@ class CityscapesScores(SegmentationScores):
         return result
 
 
+def _check_instances(instances: Tensor, target: Tensor) -> None:
+    check_tensor("instances", instances)
+    if instances.shape != target.shape:
+        raise ValueError(
+            f"instances has shape {tuple(instances.shape)}, target {tuple(target.shape)}; give one id per pixel"
+        )
+    if instances.is_floating_point() or instances.is_complex() or instances.dtype == torch.bool:
+        raise ValueError(f"instances has data type {instances.dtype}; give integer instance ids")
+
+
 def _instance_iou(counts: Tensor, found: Tensor, missed: Tensor, having_instances: list[int]) -> Tensor:
     """Weighted true positives and false negatives with plain false positives; NaN without instances."""
     false_positives = counts.sum(0) - counts.diagonal()
@@ -137,7 +148,7 @@ def _instance_iou(counts: Tensor, found: Tensor, missed: Tensor, having_instance
 
 def _weighted_counts(pred: npt.NDArray[np.integer], instance: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     """(2, 19 + 2) weighted pixels found and missed, of the classes and of the categories with instances."""
-    inside = instance > 1000
+    inside = (instance >= 1000 * min(_INSTANCE_CLASSES)) & (instance < 1000 * (max(_INSTANCE_CLASSES) + 1))
     ids, predicted = instance[inside].astype(np.int64), pred[inside]
     counts = np.zeros((2, 19 + len(_INSTANCE_CATEGORIES)), np.int64)
     # One histogram of (instance, predicted class) has all that is asked.

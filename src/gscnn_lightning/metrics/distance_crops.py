@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from gscnn_lightning.checks import are_numbers
 from gscnn_lightning.metrics.base import RegionIoU
 from gscnn_lightning.metrics.label_maps import check_label_maps, check_num_classes, class_iou, nested_confusion
 
@@ -110,11 +111,11 @@ class DistanceCropIoU(RegionIoU):
 
 def _check_settings(num_classes: int, factors: Sequence[float], center: tuple[float, float]) -> None:
     check_num_classes(num_classes)
-    ascending = list(factors) == sorted(factors)
-    if not len(factors) or not ascending or not all(0 <= factor < _FRAME_HEIGHT / 2 for factor in factors):
+    in_range = are_numbers(factors, lambda factor: 0 <= factor < _FRAME_HEIGHT / 2)
+    if not in_range or list(factors) != sorted(factors):
         raise ValueError(f"factors is {factors!r}; give one or more, ascending, from 0 to below {_FRAME_HEIGHT // 2}")
-    if not all(0 <= share <= 1 for share in center):
-        raise ValueError(f"center is {center!r}; give it as shares of height and width, 0 to 1")
+    if not are_numbers(center, lambda share: 0 <= share <= 1) or len(center) != 2:
+        raise ValueError(f"center is {center!r}; give two shares, of height and width, 0 to 1")
 
 
 def _confusion(

@@ -17,7 +17,7 @@ from gscnn_lightning.metrics import (
     SegmentationScores,
 )
 from gscnn_lightning.metrics.cityscapes import CATEGORIES
-from gscnn_lightning.metrics.label_maps import class_iou
+from gscnn_lightning.metrics.label_maps import check_distances, class_iou
 from gscnn_lightning.score_names import BOUNDARY_IOU, BOUNDARY_ODS, IIOU, IOU, MIOU, boundary_score, mean_name
 from gscnn_lightning.scores import ImageScores, Scores
 
@@ -43,6 +43,7 @@ class Evaluation(nn.Module):
         super().__init__()
         num_classes = len(class_names)
         self.class_names = tuple(class_names)
+        check_distances("boundary_tolerances", boundary_tolerances)
         self.boundary_names = [boundary_score(tolerance) for tolerance in boundary_tolerances]
         self.ignore_index = ignore_index
         is_cityscapes = everything and tuple(class_names) == CITYSCAPES.names and ignore_index == 255
@@ -66,8 +67,20 @@ class Evaluation(nn.Module):
             batch: "mask" (B, H, W) with the labels; "boundary" (B, 1, H, W) in {0, 1}, without which
                 ``boundary_prob`` is not scored; "instances" (B, H, W) where there are instance maps; and "name", B
                 strings, without which the images are not scored one by one.
+
+        Raises:
+            ValueError: if something is missing, or shapes, data types or values are out of range.
         """
+        if "mask" not in batch:
+            raise ValueError(f"the batch has no 'mask', only {sorted(batch)}; give the labels (B, H, W)")
         labels = batch["mask"]
+        if "name" in batch and len(batch["name"]) != len(preds):
+            raise ValueError(f"{len(batch['name'])} names for {len(preds)} images; give one name per image")
+        if "boundary" in batch and batch["boundary"].shape != (len(preds), 1, *preds.shape[1:]):
+            raise ValueError(
+                f"boundary has shape {tuple(batch['boundary'].shape)}, preds {tuple(preds.shape)}; give boundary maps "
+                "(B, 1, H, W) of the same size"
+            )
         for _, metric in self._metrics():
             if isinstance(metric, BoundaryODS):
                 if boundary_prob is not None and "boundary" in batch:
@@ -82,7 +95,13 @@ class Evaluation(nn.Module):
             self._images += zip(batch["name"], self._latest_images(), strict=True)
 
     def compute(self) -> Scores:
-        """Scores of all batches of all processes so far."""
+        """Scores of all batches of all processes so far.
+
+        Raises:
+            ValueError: if there was none.
+        """
+        if not self.metrics["scores"].update_called:
+            raise ValueError("no batch has been scored; call update first")
         computed = {name: metric.compute() for name, metric in self._metrics() if metric.update_called}
         overall = computed["scores"]
         classes = {IOU: overall[IOU], **dict(zip(self.boundary_names, computed["boundary"].cpu(), strict=True))}

@@ -8,6 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gscnn_lightning.boundaries import signed
+from gscnn_lightning.checks import are_numbers, check_tensor, is_whole
+
 
 def check_label_maps(preds: Tensor, target: Tensor) -> None:
     """Raise unless both are integer label maps of one shape (B, H, W).
@@ -15,6 +18,8 @@ def check_label_maps(preds: Tensor, target: Tensor) -> None:
     Raises:
         ValueError: they are not; the message says what was seen.
     """
+    for name, labels in (("preds", preds), ("target", target)):
+        check_tensor(name, labels)
     if preds.ndim != 3 or preds.shape != target.shape:
         raise ValueError(
             f"preds has shape {tuple(preds.shape)} and target {tuple(target.shape)}; "
@@ -31,8 +36,28 @@ def check_num_classes(num_classes: int) -> None:
     Raises:
         ValueError: there is none.
     """
-    if num_classes < 1:
-        raise ValueError(f"num_classes is {num_classes}; give the number of classes, at least 1")
+    if not is_whole(num_classes, 1):
+        raise ValueError(f"num_classes is {num_classes!r}; give the number of classes, at least 1")
+
+
+def check_ignore_index(ignore_index: int | None) -> None:
+    """Raise unless it is a label or ``None``.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if ignore_index is not None and not is_whole(ignore_index):
+        raise ValueError(f"ignore_index is {ignore_index!r}; give a whole number, or None to leave nothing out")
+
+
+def check_distances(name: str, values: Sequence[float], above_zero: bool = False) -> None:
+    """Raise unless there are one or more distances.
+
+    Raises:
+        ValueError: there is none, or one is negative, not finite, or 0 though it has to be above.
+    """
+    if not are_numbers(values, lambda value: value > 0 if above_zero else value >= 0):
+        raise ValueError(f"{name} is {values!r}; give one or more finite distances {'>' if above_zero else '>='} 0")
 
 
 def mark_ignored(
@@ -52,6 +77,7 @@ def mark_ignored(
     Raises:
         ValueError: a label is neither a class nor ignored.
     """
+    check_ignore_index(ignore_index)
     ignored = np.zeros(label.shape, bool) if ignore_index is None else label == ignore_index
     dtype: type[np.integer] = np.uint8 if num_classes < 256 else np.uint16 if num_classes < 65536 else np.int64
     marked: list[npt.NDArray[np.integer]] = []
@@ -104,6 +130,8 @@ def nested_confusion(
     Raises:
         ValueError: a label is neither a class nor ignored.
     """
+    check_ignore_index(ignore_index)
+    preds, target = signed(preds), signed(target)
     if ignore_index is not None:
         ignored = target == ignore_index
         # Void lies in no region, whatever is predicted there.

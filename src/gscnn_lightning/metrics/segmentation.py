@@ -4,7 +4,13 @@ import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from gscnn_lightning.metrics.label_maps import check_label_maps, class_iou, nested_confusion
+from gscnn_lightning.metrics.label_maps import (
+    check_ignore_index,
+    check_label_maps,
+    check_num_classes,
+    class_iou,
+    nested_confusion,
+)
 
 
 class SegmentationScores(MulticlassConfusionMatrix):
@@ -23,7 +29,10 @@ class SegmentationScores(MulticlassConfusionMatrix):
 
     Args:
         num_classes: number of classes K.
-        ignore_index: label of void pixels, which are left out.
+        ignore_index: label of void pixels, which are left out; ``None`` for none.
+
+    Raises:
+        ValueError: if an argument is out of range.
 
     Example:
         >>> scores = SegmentationScores(num_classes=3)
@@ -43,6 +52,8 @@ class SegmentationScores(MulticlassConfusionMatrix):
     image_confusion: Tensor
 
     def __init__(self, num_classes: int, ignore_index: int | None = 255) -> None:
+        check_num_classes(num_classes)
+        check_ignore_index(ignore_index)
         # torchmetrics' own checks look for unique values on every update, which is slow; ours look at the range.
         super().__init__(num_classes, ignore_index=ignore_index, validate_args=False)
 

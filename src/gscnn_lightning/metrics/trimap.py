@@ -1,6 +1,5 @@
 """Trimap IoU: intersection over union of the pixels near true class boundaries."""
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from gscnn_lightning.boundaries import label_boundaries
 from gscnn_lightning.metrics.base import RegionIoU
 from gscnn_lightning.metrics.label_maps import (
+    check_distances,
     check_label_maps,
     check_num_classes,
     class_iou,
@@ -104,8 +104,7 @@ class TrimapIoU(RegionIoU):
 
 def _check_settings(num_classes: int, widths: Sequence[float]) -> None:
     check_num_classes(num_classes)
-    if not len(widths) or not all(0 < width < math.inf for width in widths):
-        raise ValueError(f"widths is {widths!r}; give one or more finite reaches > 0")
+    check_distances("widths", widths, above_zero=True)
 
 
 def _confusion(

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gscnn_lightning.models.layers import Norm, conv_norm, resize_like
+from gscnn_lightning.checks import are_numbers, check_whole, is_whole
+from gscnn_lightning.errors import SettingError
+from gscnn_lightning.models.layers import Norm, check_beside, check_maps, conv_norm, resize_like
 
 
 class BoundaryASPP(nn.Module):
@@ -21,6 +23,9 @@ class BoundaryASPP(nn.Module):
         boundary: whether there is a boundary branch; without it this is the ASPP of DeepLabv3+.
         norm: "batch" or "group".
         separable: depthwise separable convolutions in the dilated branches.
+
+    Raises:
+        ValueError: a number is out of range.
     """
 
     def __init__(
@@ -33,6 +38,11 @@ class BoundaryASPP(nn.Module):
         separable: bool = False,
     ) -> None:
         super().__init__()
+        check_whole("in_channels", in_channels, 1)
+        check_whole("channels", channels, 1)
+        if not are_numbers(rates, lambda rate: is_whole(rate, 1)):
+            raise SettingError(f"rates is {rates!r}: give dilations of 1 or more, such as (12, 24, 36)")
+        self.in_channels = in_channels
         self.pool = conv_norm(in_channels, channels, 1, norm=norm)
         self.boundary = conv_norm(1, channels, 1, norm=norm) if boundary else None
         self.branches = nn.ModuleList([conv_norm(in_channels, channels, 1, norm=norm)])
@@ -54,8 +64,12 @@ class BoundaryASPP(nn.Module):
             (B, ``out_channels``, h, w), or a list.
 
         Raises:
-            ValueError: a boundary attention is missing where there is a branch for it, or the reverse.
+            ValueError: a boundary attention is missing where there is a branch for it, or the reverse; or shapes do not
+                belong together.
         """
+        check_maps("features", features, self.in_channels)
+        if boundary_attention is not None:
+            check_beside("boundary_attention", boundary_attention, features.shape[0])
         if (boundary_attention is None) != (self.boundary is None):
             raise ValueError(
                 "BoundaryASPP was built with boundary="

@@ -11,6 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from gscnn_lightning.checks import is_whole
 from gscnn_lightning.errors import BackboneError, WeightsError
 from gscnn_lightning.models.input_sizes import SMALLEST, InputSizes, crop, find_input_sizes, pad
 from gscnn_lightning.models.weights import check_fit, installed_weights, read_backbone_weights, read_encoder_weights
@@ -76,6 +77,8 @@ class Backbone(nn.Module):
         freeze_norm: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(name, str):
+            raise BackboneError(f"backbone is {name!r}: give the name of a timm model, such as {SUGGESTIONS[0]}")
         if output_stride not in (8, 16, 32):
             raise BackboneError(f"output_stride {output_stride} is not possible: use 8, 16 or 32")
         self.name = name
@@ -111,7 +114,7 @@ class Backbone(nn.Module):
         Returns:
             One (B, C, h, w) map per stage, the earliest first.
         """
-        padded = pad((image - self.mean) / self.std, self.input_sizes)
+        padded = pad((image.to(self.mean.dtype) - self.mean) / self.std, self.input_sizes)
         size, padded_size = ((x.shape[-2], x.shape[-1]) for x in (image, padded))
         maps = self._maps(padded)
         return maps if padded_size == size else [crop(m, size, padded_size) for m in maps]
@@ -134,7 +137,7 @@ class Backbone(nn.Module):
         Raises:
             BackboneError: there are fewer maps.
         """
-        if not 0 <= stages <= len(self.channels):
+        if not is_whole(stages, 0) or stages > len(self.channels):
             raise BackboneError(f"freeze_stages is {stages}, but backbone {self.name!r} has {len(self.channels)} maps")
         reached = self._dependencies()
         frozen = set().union(*reached[:stages])

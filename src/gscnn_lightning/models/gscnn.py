@@ -5,16 +5,20 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gscnn_lightning.checks import can_look, check_image, check_whole, is_whole
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.models.aspp import BoundaryASPP, JoiningConv2d
 from gscnn_lightning.models.backbone import Backbone
 from gscnn_lightning.models.image_gradient import GradientKind, ImageGradient
-from gscnn_lightning.models.layers import Norm, conv_norm, resize_like, resize_strided
+from gscnn_lightning.models.layers import Norm, check_beside, conv_norm, resize_like, resize_strided
 from gscnn_lightning.models.refinement import ConvexUpsampling
 from gscnn_lightning.models.shape_stream import ShapeStream
 from gscnn_lightning.output import GSCNNOutput
 
 Refine = Literal["none", "convex"]
+
+# Float images of 0 to 255 are brighter; random numbers, on which networks are tried out, are not.
+_BRIGHTEST = 16
 
 
 class GSCNN(nn.Module):
@@ -73,11 +77,10 @@ class GSCNN(nn.Module):
         super().__init__()
         if refine not in ("none", "convex"):
             raise SettingError(f"refine is {refine!r}: use 'none' or 'convex'")
-        if num_classes < 2:
-            raise SettingError(f"num_classes is {num_classes}: segmentation needs at least 2 classes")
-        for name, width in (("channels", channels), ("skip_channels", skip_channels)):
-            if width < 1:
-                raise SettingError(f"{name} is {width}: give a width of 1 or more")
+        if not is_whole(num_classes, 2):
+            raise SettingError(f"num_classes is {num_classes!r}: segmentation needs at least 2 classes")
+        check_whole("channels", channels, 1)
+        check_whole("skip_channels", skip_channels, 1)
         self.num_classes = num_classes
         self.backbone = Backbone(backbone, pretrained, output_stride, backbone_weights, dilation, freeze_norm)
         widths, strides = self.backbone.channels, self.backbone.strides
@@ -115,7 +118,8 @@ class GSCNN(nn.Module):
         """Segment a batch of images.
 
         Args:
-            image: (B, 3, H, W) RGB, float in [0, 1] or uint8, any size of at least 32 pixels a side.
+            image: (B, 3, H, W) RGB, float in [0, 1] of any precision or uint8, any size of at least 32 pixels a side.
+                The network normalises it itself.
             gradient: (B, 1, H, W) replaces the computed image gradient.
             stride: give the logits at every n-th pixel of either axis only, for losses that need no more.
 
@@ -123,9 +127,11 @@ class GSCNN(nn.Module):
             Logits at input size and the attention maps; the same type in training and evaluation.
 
         Raises:
-            ValueError: the image has not the shape (B, 3, H, W) or is smaller than 32 pixels.
+            ValueError: shape, data type or device of an argument are not these, or the image is smaller than 32 pixels.
+                In evaluation on CPUs also if a float image is one of 0 to 255, or not finite; elsewhere that is not
+                found out, as it would wait for the device in every step.
         """
-        _check_image(image)
+        self._check(image, gradient, stride)
         if not image.is_floating_point():
             image = image.to(self.backbone.mean.dtype) / 255
         size = (image.shape[-2], image.shape[-1])
@@ -143,6 +149,26 @@ class GSCNN(nn.Module):
         if boundary_logits is not None:
             boundary_logits = resize_strided(boundary_logits, size, stride)
         return GSCNNOutput(seg_logits, boundary_logits, gates)
+
+    def _check(self, image: Tensor, gradient: Tensor | None, stride: int) -> None:
+        check_image(image)
+        if min(image.shape[-2:]) < 32:
+            raise SettingError(
+                f"image is {image.shape[-2]}x{image.shape[-1]} pixels: pad it to at least 32x32, or train on crops of "
+                "it (--data.crop_size)"
+            )
+        own = self.backbone.mean.device
+        if image.device != own:
+            raise ValueError(f"image is on {image.device} and the network on {own}: move one to the other")
+        check_whole("stride", stride, 1)
+        if gradient is not None:
+            check_beside("gradient", gradient, image.shape[0])
+        if not self.training and image.is_floating_point() and can_look(image):
+            highest = float(image.detach().amax())
+            if not highest <= _BRIGHTEST:
+                raise ValueError(
+                    f"image has values up to {highest:g}: give uint8, or floating-point numbers in [0, 1] (image / 255)"
+                )
 
     def _boundary(
         self, image: Tensor, gradient: Tensor | None, maps: list[Tensor]
@@ -184,13 +210,3 @@ class _Decoder(nn.Sequential):
         for block in blocks:
             x = block(x)
         return classes(x), x
-
-
-def _check_image(image: Tensor) -> None:
-    if image.ndim != 4 or image.shape[1] != 3:
-        raise ValueError(f"image has shape {tuple(image.shape)}: the network takes (B, 3, H, W) RGB")
-    if min(image.shape[-2:]) < 32:
-        raise SettingError(
-            f"image is {image.shape[-2]}x{image.shape[-1]} pixels: pad it to at least 32x32, or train on crops of it "
-            "(--data.crop_size)"
-        )

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gscnn_lightning.checks import can_look, check_floating, check_image, check_tensor
 from gscnn_lightning.errors import SettingError
 
 GradientKind = Literal["canny", "sobel", "none", "release"]
@@ -21,11 +22,11 @@ class ImageGradient(nn.Module):
         kind: "canny": edges with thresholds 10 and 100 on the RGB image, in {0, 1}; "sobel": gradient magnitude in
             [0, 1]; "none": zeros; "release": what the published checkpoint saw, in {0, 255}: Canny of the normalised
             image, truncated to integers modulo 256.
-        mean: RGB mean of the backbone's normalisation; only "release" uses it.
-        std: RGB standard deviation of it; only "release" uses it.
+        mean: three numbers, RGB mean of the backbone's normalisation; only "release" uses it.
+        std: three numbers, RGB standard deviation of it; only "release" uses it.
 
     Raises:
-        ValueError: ``kind`` is not one of these.
+        ValueError: ``kind`` is not one of these, or there are not three numbers.
     """
 
     mean: Tensor
@@ -37,12 +38,21 @@ class ImageGradient(nn.Module):
             raise SettingError(f"image_gradient {kind!r} is not known: use one of {', '.join(get_args(GradientKind))}")
         self.kind = kind
         zeros = torch.zeros(1, 3, 1, 1)
-        self.register_buffer("mean", (zeros if mean is None else mean).clone(), persistent=False)
-        self.register_buffer("std", (zeros + 1 if std is None else std).clone(), persistent=False)
+        self.register_buffer("mean", zeros if mean is None else _of_channels("mean", mean), persistent=False)
+        self.register_buffer("std", zeros + 1 if std is None else _of_channels("std", std), persistent=False)
+        if can_look(self.std) and not (self.std > 0).all():
+            raise SettingError(f"std holds {self.std.min().item():g}: give three numbers above 0")
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
-        """Gradient map (B, 1, H, W) of an image (B, 3, H, W) in [0, 1]; carries no gradient of its own."""
+        """Gradient map (B, 1, H, W) of an image (B, 3, H, W) in [0, 1], or uint8; carries no gradient of its own.
+
+        Raises:
+            ValueError: the image is of another kind.
+        """
+        check_image(image)
+        if not image.is_floating_point():
+            image = image / 255
         if self.kind == "none":
             return torch.zeros_like(image[:, :1])
         if self.kind == "sobel":
@@ -57,6 +67,19 @@ class ImageGradient(nn.Module):
         return self.kind
 
 
+def _of_channels(name: str, values: Tensor) -> Tensor:
+    check_floating(name, values)
+    if values.numel() != 3:
+        raise SettingError(f"{name} has shape {tuple(values.shape)}: give three numbers, one per channel")
+    return values.reshape(1, 3, 1, 1).clone()
+
+
+def _check_maps(image: Tensor) -> None:
+    check_tensor("image", image)
+    if image.ndim != 4 or min(image.shape[1:]) < 1:
+        raise ValueError(f"image has shape {tuple(image.shape)}: give (B, C, H, W)")
+
+
 def sobel(image: Tensor) -> Tensor:
     """Sobel magnitude, the largest over the channels.
 
@@ -65,7 +88,13 @@ def sobel(image: Tensor) -> Tensor:
 
     Returns:
         (B, 1, H, W) in [0, 1]; 1 is a step from 0 to 1 along an axis (steeper corners are clipped).
+
+    Raises:
+        ValueError: the image is of another kind.
     """
+    _check_maps(image)
+    if not image.is_floating_point():
+        raise ValueError(f"image has data type {image.dtype}: give floating-point numbers in [0, 1] (image / 255)")
     dx, dy = _sobel_pair(F.pad(image.float(), (1, 1, 1, 1), mode="replicate"))
     magnitude = (dx.square() + dy.square()).amax(dim=1, keepdim=True).sqrt() / 4
     return magnitude.clamp(max=1).to(image.dtype)
@@ -80,11 +109,18 @@ def canny(image: Tensor, low: int = 10, high: int = 100) -> Tensor:
     Args:
         image: (B, C, H, W) integers 0 to 255 of any integer type.
         low: L1 gradient above which a local maximum continues an edge.
-        high: L1 gradient above which a local maximum starts an edge.
+        high: L1 gradient above which a local maximum starts an edge; in either order.
 
     Returns:
         (B, 1, H, W) bool.
+
+    Raises:
+        ValueError: the image is of another kind.
     """
+    _check_maps(image)
+    if image.is_floating_point() or image.is_complex():
+        raise ValueError(f"image has data type {image.dtype}: give integers 0 to 255 ((255 * image).byte())")
+    low, high = min(low, high), max(low, high)
     padded = F.pad(image.float(), (1, 1, 1, 1), mode="replicate").to(torch.int32)
     dx, dy = _sobel_pair(padded)
     magnitude = dx.abs() + dy.abs()

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gscnn_lightning.checks import check_tensor
 from gscnn_lightning.errors import SettingError
 
 Norm = Literal["batch", "group"]
@@ -89,6 +90,28 @@ def conv_norm(
     else:
         convs = [nn.Conv2d(in_channels, out_channels, **shape)]
     return nn.Sequential(*convs, make_norm(norm, out_channels), nn.ReLU())
+
+
+def check_maps(name: str, x: Tensor, channels: int) -> None:
+    """Raise unless maps have a number of channels.
+
+    Raises:
+        ValueError: it is not a tensor (B, C, h, w) of as many channels.
+    """
+    check_tensor(name, x)
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}: give (B, {channels}, h, w)")
+
+
+def check_beside(name: str, x: Tensor, batch: int, channels: int = 1) -> None:
+    """Raise unless maps are of a batch of other maps, in any size.
+
+    Raises:
+        ValueError: it is not a tensor (B, C, h, w) of as many images and channels.
+    """
+    check_tensor(name, x)
+    if x.ndim != 4 or x.shape[:2] != (batch, channels):
+        raise ValueError(f"{name} has shape {tuple(x.shape)}: give ({batch}, {channels}, h, w)")
 
 
 def resize(x: Tensor, size: tuple[int, int], align_corners: bool = True) -> Tensor:

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gscnn_lightning.models.layers import Norm, conv_norm, resize_like
+from gscnn_lightning.checks import check_whole
+from gscnn_lightning.models.layers import Norm, check_beside, check_maps, conv_norm, resize_like
 
 _SQUEEZED = 16
 
@@ -21,10 +22,16 @@ class ConvexUpsampling(nn.Module):
         channels: channels of the features that the scores were made of.
         width: width of the one 3x3 convolution.
         norm: "batch" or "group".
+
+    Raises:
+        ValueError: a number is out of range.
     """
 
     def __init__(self, fine_channels: int, channels: int, width: int = 32, norm: Norm = "batch") -> None:
         super().__init__()
+        for name, number in (("fine_channels", fine_channels), ("channels", channels), ("width", width)):
+            check_whole(name, number, 1)
+        self.fine_channels = fine_channels
         self.squeeze = nn.Conv2d(channels, _SQUEEZED, 1, bias=False)
         self.conv = conv_norm(_SQUEEZED + fine_channels, width, 3, norm=norm)
         self.weights = nn.Conv2d(width, 9, 1)
@@ -48,7 +55,21 @@ class ConvexUpsampling(nn.Module):
 
         Returns:
             (B, K, H, W).
+
+        Raises:
+            ValueError: shapes do not belong together.
         """
+        check_maps("features", features, self.squeeze.in_channels)
+        check_beside("scores", scores, features.shape[0], scores.shape[1])
+        channels = sum(x.shape[1] for x in fine)
+        if channels != self.fine_channels:
+            raise ValueError(f"the fine maps have {channels} channels in all: give {self.fine_channels}")
+        (B, _, h, w), (H, W) = scores.shape, fine[0].shape[2:]
+        for index, x in enumerate(fine):
+            if (x.shape[0], *x.shape[2:]) != (B, H, W):
+                raise ValueError(f"fine map {index} has shape {tuple(x.shape)}: give ({B}, c, {H}, {W})")
+        if h > H or w > W:
+            raise ValueError(f"the fine maps are {H}x{W} and the scores {h}x{w}: give maps at least as large")
         joined = torch.cat([resize_like(self.squeeze(features), fine[0]), *fine], dim=1)
         return convex_combination(scores, self.weights(self.conv(joined)).softmax(dim=1))
 

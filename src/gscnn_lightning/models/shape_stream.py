@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from gscnn_lightning.checks import are_numbers, check_shape, check_whole, is_whole
 from gscnn_lightning.errors import SettingError
-from gscnn_lightning.models.layers import BatchNorm2d, Norm, conv_norm, make_norm, resize_like
+from gscnn_lightning.models.layers import BatchNorm2d, Norm, check_maps, conv_norm, make_norm, resize_like
 
 
 class GatedConv2d(nn.Module):
@@ -21,10 +22,14 @@ class GatedConv2d(nn.Module):
     Args:
         channels: channels of the shape features ``s``, unchanged by the layer.
         norm: "batch" or "group".
+
+    Raises:
+        ValueError: ``channels`` is below 1, or ``norm`` unknown.
     """
 
     def __init__(self, channels: int, norm: Norm = "batch") -> None:
         super().__init__()
+        check_whole("channels", channels, 1)
         joint = channels + 1
         self.gate = nn.Sequential(
             make_norm(norm, joint),
@@ -45,7 +50,12 @@ class GatedConv2d(nn.Module):
 
         Returns:
             The gated features (B, C, h, w) and the attention map alpha_t (B, 1, h, w) in [0, 1].
+
+        Raises:
+            ValueError: shapes do not belong together.
         """
+        check_maps("features", features, self.conv.in_channels)
+        check_shape("gating", gating, (features.shape[0], 1, *features.shape[2:]))
         norm, *layers = self.gate
         both = (features, gating)
         # Another normalisation sees all channels at once, that over several devices in place of ours included.
@@ -71,6 +81,11 @@ class ResidualBlock(nn.Module):
         return F.relu(self.norm2(self.conv2(y)) + x)
 
 
+def _check_number(gating_maps: Sequence[object]) -> None:
+    if len(gating_maps) != 3:
+        raise SettingError(f"the shape stream has three gates, but {len(gating_maps)} gating maps were given")
+
+
 class ShapeStream(nn.Module):
     """Residual block, 1x1, gated convolution, three times; then 1x1 to one boundary logit (section 3.2, figure 2).
 
@@ -85,19 +100,25 @@ class ShapeStream(nn.Module):
         feature_channels: channels of all the features together.
 
     Raises:
-        ValueError: ``channels`` is not a multiple of 8, or there are not three gating maps.
+        ValueError: ``channels`` is not a multiple of 8, there are not three gating maps, or a number is below 1.
     """
 
     def __init__(
         self, in_channels: int, gating_channels: Sequence[int], channels: int = 64, norm: Norm = "batch"
     ) -> None:
         super().__init__()
-        if channels < 8 or channels % 8:
+        check_whole("in_channels", in_channels, 1)
+        if not is_whole(channels, 8) or channels % 8:
             raise SettingError(
                 f"shape_channels {channels} cannot be halved three times: use a multiple of 8, such as 64"
             )
-        if len(gating_channels) != 3:
-            raise SettingError(f"the shape stream has three gates, but {len(gating_channels)} gating maps were given")
+        if not are_numbers(gating_channels, lambda number: is_whole(number, 1)):
+            raise SettingError(
+                f"gating_channels is {gating_channels!r}: give three numbers of channels, each 1 or more"
+            )
+        _check_number(gating_channels)
+        self.in_channels = in_channels
+        self.gating_channels = tuple(gating_channels)
         self.grad_checkpointing = False
         widths = [channels >> t for t in range(4)]
         self.feature_channels = sum(widths)
@@ -122,7 +143,14 @@ class ShapeStream(nn.Module):
         Returns:
             Boundary logits (B, 1, h, w) and three attention maps alpha_t (B, 1, h, w) in [0, 1]; if asked for, a list
             of what the first block and each of the gates made, (B, `feature_channels`, h, w) together.
+
+        Raises:
+            ValueError: number or shapes of the maps are not those that the stream was made for.
         """
+        check_maps("first_map", first_map, self.in_channels)
+        _check_number(gating_maps)
+        for index, regular in enumerate(gating_maps):
+            check_maps(f"gating map {index}", regular, self.gating_channels[index])
         s = self.stem(first_map)
         alphas: list[Tensor] = []
         features: list[Tensor] = []

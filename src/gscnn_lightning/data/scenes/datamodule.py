@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from gscnn_lightning.checks import are_numbers, is_whole
 from gscnn_lightning.classes import CITYSCAPES
 from gscnn_lightning.data.base import SegmentationDataModule, Split
+from gscnn_lightning.data.ranges import check_count
 from gscnn_lightning.data.scenes.draw import ScenesDataset
 from gscnn_lightning.errors import SettingError
 
@@ -24,7 +26,8 @@ class ScenesDataModule(SegmentationDataModule):
         **kwargs: see `SegmentationDataModule`.
 
     Raises:
-        ValueError: fewer than one scene.
+        ValueError: fewer than one scene, or another number out of range.
+        DataError: scenes cannot be drawn in that size.
     """
 
     def __init__(
@@ -36,14 +39,18 @@ class ScenesDataModule(SegmentationDataModule):
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(CITYSCAPES, **kwargs)
-        if min(train_samples, val_samples) < 1:
+        if not is_whole(train_samples, 1) or not is_whole(val_samples, 1):
             raise SettingError(
-                f"train_samples and val_samples must be 1 or more, got {train_samples} and {val_samples}"
+                f"train_samples and val_samples must be 1 or more, got {train_samples!r} and {val_samples!r}"
             )
+        check_count("scene_seed", scene_seed, 0)
+        if not are_numbers(size, is_whole) or len(size) != 2:
+            raise SettingError(f"size must be height and width in pixels, such as (256, 512), got {size!r}")
         self.train_samples = train_samples
         self.val_samples = val_samples
         self.size = size
         self.scene_seed = scene_seed
+        self.source("train")  # knows which sizes can be drawn
 
     def source(self, split: Split) -> ScenesDataset:
         """Scenes of a split; "predict" means those of "test"."""
