@@ -29,7 +29,7 @@ from gscnn_lightning.output import Prediction
 from gscnn_lightning.run_folder.pictures import grey_maps
 from gscnn_lightning.score_names import score_headings
 from gscnn_lightning.scores import Scores
-from gscnn_lightning.trust.checkpoints import read_checkpoint
+from gscnn_lightning.trust.checkpoints import read_content
 
 PROJECT = "gscnn"
 """W&B project of runs whose config and environment name none."""
@@ -176,7 +176,7 @@ def saved_wandb_run_id(checkpoint: str | None) -> str | None:
     """Id of the W&B run that a checkpoint comes from, None if it comes from none."""
     if checkpoint is None or not Path(checkpoint).is_file():
         return None
-    return read_checkpoint(checkpoint).get("wandb_run_id")
+    return read_content(checkpoint).get("wandb_run_id")
 
 
 def announce(loggers: Sequence[Logger]) -> None:

@@ -25,10 +25,21 @@ _MOST_VALUES = 10_000_000
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
-    """Content of a checkpoint, checked as plain data, with tensors that have a shape and no memory.
+    """Content of a checkpoint of this library, checked as plain data, with tensors that have a shape and no memory.
 
     Raises:
-        WeightsError: the file is missing, damaged or no checkpoint of this library, or holds something else than data.
+        WeightsError: as in `read_content`, or it is none of this library.
+    """
+    content = read_content(path)
+    _check_parts(content, path)
+    return content
+
+
+def read_content(path: str) -> dict[str, Any]:
+    """Content of a checkpoint of any task, checked as plain data, with tensors that have a shape and no memory.
+
+    Raises:
+        WeightsError: the file is missing, damaged or no checkpoint, or holds something else than data.
     """
     _check_file(path)
     name = f"checkpoint {path}"
@@ -46,7 +57,8 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         ) from error
     if is_compressed:
         raise WeightsError(f"{name} is compressed, which no checkpoint is: give best.ckpt or last.ckpt of a run")
-    _check_parts(content, path)
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
+        raise WeightsError(f"{path} is no checkpoint of gscnn-fit: it has no state_dict or no hyper_parameters")
     return check_content(content, name, Path(path).stat().st_size)
 
 
