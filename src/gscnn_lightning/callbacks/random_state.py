@@ -60,7 +60,10 @@ class RandomState(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the generators; what Lightning does before, such as a sanity check, may have drawn numbers, too."""
         if self._to_restore is not None:
-            set_random_state(self._to_restore, trainer.strategy.root_device)
+            try:
+                set_random_state(self._to_restore, trainer.strategy.root_device)
+            except Exception as error:  # that of a GPU's generator, which only the GPU knows
+                raise _no_states(error, f"checkpoint {trainer.ckpt_path}") from error
             self._to_restore = None
 
 
@@ -103,11 +106,15 @@ def check_random_state(state: Any, name: str) -> None:  # noqa: ANN401
         if not fits(gauss, float | None) or not isinstance(state.get("cuda", state["torch"]), Tensor):
             raise TypeError("a number or a tensor was expected")
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(
-            f"{name}: {_KEY} are no states of random generators ({type(error).__name__}: {reason}): it was altered or "
-            "comes from elsewhere. Give last.ckpt of a run"
-        ) from error
+        raise _no_states(error, name) from error
+
+
+def _no_states(error: Exception, name: str) -> WeightsError:
+    reason = " ".join(str(error).split())[:200]
+    return WeightsError(
+        f"{name}: {_KEY} are no states of random generators ({type(error).__name__}: {reason}): it was altered or "
+        "comes from elsewhere. Give last.ckpt of a run"
+    )
 
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:

@@ -172,11 +172,11 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def odd_tensor(tensor: Tensor) -> str:
-    """What keeps a tensor from being one of weights, with a number for each of its places; "" if nothing does.
+    """What keeps a tensor from being one of weights; "" if nothing does.
 
     Example:
-        >>> odd_tensor(torch.ones(2)), odd_tensor(torch.ones(2).to_sparse()), odd_tensor(torch.ones(1).expand(9))
-        ('', 'sparse', 'larger than what the file has of it')
+        >>> odd_tensor(torch.ones(2)), odd_tensor(torch.ones(2).to_sparse())
+        ('', 'sparse')
     """
     if type(tensor) not in (Tensor, torch.nn.Parameter):
         return f"a {type(tensor).__name__}"
@@ -186,10 +186,7 @@ def odd_tensor(tensor: Tensor) -> str:
         "nested": tensor.is_nested,
         "sparse": tensor.layout is not torch.strided,
     }
-    found = next((kind for kind, is_so in kinds.items() if is_so), "")
-    if found or tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes():
-        return found
-    return "larger than what the file has of it"
+    return next((kind for kind, is_so in kinds.items() if is_so), "")
 
 
 def check_fit(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: str | Path, what: str) -> None:

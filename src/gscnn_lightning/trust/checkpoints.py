@@ -121,7 +121,9 @@ def check_content(content: Mapping[str, Any], name: str, size: float = math.inf)
     def walked(value: Any, place: str) -> tuple[Any, int]:  # noqa: ANN401
         """The value with tensors on the meta device, and how many values it is."""
         if isinstance(value, Tensor):
-            odd = odd_tensor(value) or ("larger than the file" if value.nbytes > size else "")
+            odd = odd_tensor(value)
+            if not odd and value.nbytes > min(size, value.untyped_storage().nbytes()):
+                odd = "larger than what the file has of it"
             if odd:
                 raise altered(name, f"{place} is a tensor that is {odd}")
             return torch.empty_like(value, device="meta"), 1
