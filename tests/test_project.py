@@ -55,6 +55,27 @@ def _opens(node):
     )
 
 
+def test_nothing_is_unpickled_or_made_of_yaml():
+    found = []
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+                found += [
+                    f"{path}:{node.lineno}" for name in names if name.split(".")[0] in ("pickle", "dill", "joblib")
+                ]
+            if not isinstance(node, ast.Call):
+                continue
+            called, given = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
+            is_open = (
+                (called in ("torch.load", "load_state_dict_from_url") and given.get("weights_only") != "True")
+                or called in ("yaml.load", "yaml.full_load", "yaml.unsafe_load", "yaml.load_all", "eval", "exec")
+                or (called.endswith(".load") and given.get("allow_pickle", "False") != "False")
+            )
+            found += [f"{path}:{node.lineno} {called}"] if is_open else []
+    assert found == []
+
+
 def test_versions_of_python_are_the_same_everywhere():
     metadata = setup()
     listed = re.findall(r"Python :: (3\.\d+)", metadata["metadata"]["classifiers"])

@@ -18,6 +18,15 @@ class WholeCheckpoints(TorchCheckpointIO):
     Addresses such as ``s3://`` are left to Lightning.
     """
 
+    def load_checkpoint(
+        self,
+        path: Any,  # noqa: ANN401
+        map_location: Any = lambda storage, _: storage,  # noqa: ANN401
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Read a checkpoint as plain data, whatever the versions of Lightning and torch do by themselves."""
+        return super().load_checkpoint(path, map_location, weights_only=True)
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ANN401
         """Write a checkpoint.
 

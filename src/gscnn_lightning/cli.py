@@ -27,6 +27,7 @@ from pytorch_lightning.callbacks import ProgressBar as AnyProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.trainer.connectors import checkpoint_connector
 from pytorch_lightning.utilities.rank_zero import rank_zero_info
 from torch.optim import Optimizer
 
@@ -236,10 +237,28 @@ class GSCNNCLI(LightningCLI):
             if self._folder is not None:
                 with suppress(OSError):
                     self._folder.rmdir()  # if nothing has begun in it
-            refused = refusal(error, *self._settings_and_defaults(), _names(_Parser.given))
+            refused = self._unusable(error) or refusal(error, *self._settings_and_defaults(), _names(_Parser.given))
             if refused is None or refused is error:
                 raise
             raise refused from error
+
+    def _unusable(self, error: BaseException) -> WeightsError | None:
+        """What an exception says of the checkpoint while Lightning takes up what is in it; None if it is another."""
+        trace, path = error.__traceback__, getattr(getattr(self, "trainer", None), "ckpt_path", None)
+        if path is None or isinstance(error, GSCNNError | MemoryError | torch.OutOfMemoryError):
+            return None
+        while trace is not None:
+            code = trace.tb_frame.f_code
+            if code.co_filename == checkpoint_connector.__file__ and code.co_name.startswith(
+                ("restore", "resume_start")
+            ):
+                reason = " ".join(str(error).split())[:300]
+                return WeightsError(
+                    f"checkpoint {path} cannot be gone on from ({type(error).__name__}: {reason}): it was altered or "
+                    "comes from another version; give best.ckpt or last.ckpt of a run as they are"
+                )
+            trace = trace.tb_next
+        return None
 
     def _settings_and_defaults(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """What runs, and what would run without arguments; empty before arguments are parsed."""
@@ -373,6 +392,8 @@ class GSCNNCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """As Lightning does: the model's settings become those of the checkpoint. What is overruled is said.
 
+        Lightning would read the file anew, and take a class to make in place of the task from it.
+
         Raises:
             WeightsError: settings of the checkpoint are no settings of the model.
             SettingError: the command line asks for others.
@@ -381,9 +402,12 @@ class GSCNNCLI(LightningCLI):
             return
         config = self.config[self.config["subcommand"]]
         before, usual = config["model"].as_dict(), self._parser(self.config["subcommand"]).get_defaults()["model"]
-        _Parser.about = f"checkpoint {config['ckpt_path']}: "
+        name = f"checkpoint {config['ckpt_path']}"
+        # What the user's own config or command line names needs no other word.
+        saved = GSCNNTask.checked_hyperparameters(self._checkpoint, name, [config["optimizer"]["class_path"]])
+        _Parser.about = f"{name}: "
         try:
-            super()._parse_ckpt_path()
+            self.config = self.parser.parse_object({self.config["subcommand"]: {"model": saved}}, self.config)
         finally:
             _Parser.about = ""
         after = self.config[self.config["subcommand"]]["model"].as_dict()

@@ -2,8 +2,9 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Self, get_type_hints
 
 import pytorch_lightning as pl
 import torch
@@ -18,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from gscnn_lightning.agreement import check_classes, check_network, check_optimizer, check_weights
 from gscnn_lightning.checks import are_numbers, check_not_negative, is_whole
 from gscnn_lightning.classes import ClassTable, colors_of
-from gscnn_lightning.errors import SettingError
+from gscnn_lightning.errors import GSCNNError, SettingError, WeightsError
 from gscnn_lightning.inference import check_settings, predict_logits
 from gscnn_lightning.losses import GSCNNLoss, image_weighted_cross_entropy
 from gscnn_lightning.losses.checks import Variant
@@ -30,6 +31,9 @@ from gscnn_lightning.optim import SGD, parameter_groups, poly_decay, warmup
 from gscnn_lightning.output import GSCNNOutput, Prediction, predictions
 from gscnn_lightning.score_names import IOU, MIOU, check_class_names, class_iou_name, crop_name
 from gscnn_lightning.scores import Scores
+from gscnn_lightning.trust.checkpoints import check_content, load_weights
+from gscnn_lightning.trust.settings import checked_hyperparameters
+from gscnn_lightning.trust.training_state import check_training_state
 
 PREDICTION_SETTINGS = ("window", "overlap", "scales", "flip_average")
 """Hyperparameters that are not part of a checkpoint: how images are predicted."""
@@ -308,9 +312,86 @@ class GSCNNTask(pl.LightningModule):
         """
         if self.is_folded:
             raise SettingError("a folded network is for prediction and cannot be saved: load it with fold=False")
-        left_out = {*PREDICTION_SETTINGS, *MACHINE_SETTINGS}
+        # Lightning's command line adds the name of a function that is to make the task.
+        left_out = {*PREDICTION_SETTINGS, *MACHINE_SETTINGS, "_instantiator"}
         kept = {k: v for k, v in checkpoint["hyper_parameters"].items() if k not in left_out}
         checkpoint["hyper_parameters"] = {**kept, "pretrained": False, "backbone_weights": None}
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: str | Path | IO[bytes],
+        map_location: Any = None,  # noqa: ANN401
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        *,
+        trusted_optimizers: Collection[str] = (),
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Self:
+        """The task of a checkpoint, which is data: nothing that it names is imported or called, as Lightning may.
+
+        Args:
+            checkpoint_path: best.ckpt or last.ckpt of a run.
+            map_location: where the weights are to be, as for ``torch.load``.
+            hparams_file: has no use here, as hyperparameters are in the checkpoint.
+            strict: whether the weights have to be those of the network, no more and no fewer; they do by default.
+            weights_only: always true.
+            trusted_optimizers: class paths of your own optimizers, which a checkpoint may name beside those of
+                torch.optim and timm.optim, and those in the environment variable GSCNN_TRUSTED_OPTIMIZERS. They are
+                imported when `configure_optimizers` is called.
+            **kwargs: arguments of the task that replace those of the checkpoint.
+
+        Raises:
+            WeightsError: the file is missing, damaged or no checkpoint of this library, its parts do not go together,
+                or it names something to import.
+            SettingError: an argument is out of range.
+        """
+        for name, value in {"hparams_file": hparams_file, "weights_only": weights_only}.items():
+            if value not in (None, True):
+                raise SettingError(
+                    f"{name} is {value}: checkpoints are data and have their settings in them; leave it out, and give "
+                    "other settings as arguments"
+                )
+        name = f"checkpoint {checkpoint_path}"
+        content = load_weights(checkpoint_path, map_location)
+        saved = cls.checked_hyperparameters(content, name, trusted_optimizers)
+        try:
+            task = cls(**{**saved, **kwargs})
+            if strict is not None:
+                task.strict_loading = strict
+            task.on_load_checkpoint(content)
+            task.load_state_dict(content["state_dict"], strict=task.strict_loading)
+        except Exception as error:
+            if isinstance(error, SettingError) and str(error).startswith(tuple(kwargs)):
+                raise  # what was asked for, not what is in the file
+            reason = " ".join(str(error).split())[:300].removeprefix("the checkpoint ")
+            kind = "" if isinstance(error, GSCNNError) else f"{type(error).__name__}: "
+            raise WeightsError(f"{name} cannot be used: {kind}{reason}") from error
+        return task.to(next((tensor.device for tensor in content["state_dict"].values()), task.device))
+
+    @classmethod
+    def checked_hyperparameters(
+        cls, checkpoint: Mapping[str, Any], name: str, trusted_optimizers: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """Hyperparameters of a checkpoint, which are arguments of the task and its network, of their types.
+
+        Args:
+            checkpoint: content of the file.
+            name: what messages call it.
+            trusted_optimizers: as for `load_from_checkpoint`.
+
+        Raises:
+            WeightsError: one is not, or names a class that is not trusted.
+        """
+        known: dict[str, inspect.Parameter] = {}
+        own = (vars(kind).get("__init__") for kind in cls.__mro__ if issubclass(kind, GSCNNTask))
+        for made in (*filter(None, own), vars(GSCNN)["__init__"]):
+            hints = get_type_hints(made)
+            for parameter in list(inspect.signature(made).parameters.values())[1:]:
+                if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                    known.setdefault(parameter.name, parameter.replace(annotation=hints.get(parameter.name, Any)))
+        return checked_hyperparameters(checkpoint, name, known, trusted_optimizers)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the checkpoint goes with this task, and with the training if one is to go on.
@@ -321,7 +402,9 @@ class GSCNNTask(pl.LightningModule):
         trainer = getattr(self, "_trainer", None)
         path = None if trainer is None else trainer.ckpt_path
         is_fit = trainer is not None and trainer.state.fn == TrainerFn.FITTING
-        self.check_checkpoint(checkpoint, "the checkpoint" if path is None else f"checkpoint {path}", is_fit)
+        name = "the checkpoint" if path is None else f"checkpoint {path}"
+        check_content(checkpoint, name)
+        self.check_checkpoint(checkpoint, name, is_fit)
 
     def check_checkpoint(self, checkpoint: Mapping[str, Any], name: str = "the checkpoint", fit: bool = False) -> None:
         """Raise unless a checkpoint is one of this task: the same classes, network and tensors, and the same optimizer.
@@ -333,17 +416,24 @@ class GSCNNTask(pl.LightningModule):
 
         Raises:
             SettingError: classes, settings of the network or the optimizer differ.
-            WeightsError: tensors are missing, unknown or of another shape, or what a training needs is not there.
+            WeightsError: tensors are missing, unknown or of another shape, what a training needs is not there, or
+                something is of another kind than trainings write it.
         """
-        saved = dict(checkpoint.get("hyper_parameters", {}))
+        optimizer = self.settings.optimizer or SGD
+        # What this task was made with needs no other word of the user's.
+        saved = self.checked_hyperparameters(checkpoint, name, [optimizer["class_path"]])
         known = list(map(str, range(saved.get("num_classes", self.settings.num_classes))))
         anew = f"; to train others from its backbone: {_FROM_BACKBONE}" if fit else ""
         check_classes(list(saved.get("class_names") or known), self.class_names, name, "the data", anew)
         check_network(saved, self.settings, name, [n for n in _network_defaults() if n not in _FREE_SETTINGS])
         if fit:
-            check_optimizer(checkpoint, self.settings.optimizer or SGD, name)
+            check_optimizer(checkpoint, optimizer, name)
         if "state_dict" in checkpoint and self.strict_loading:
             check_weights(checkpoint["state_dict"], self.state_dict(), name)
+        if fit and type(self).configure_optimizers is GSCNNTask.configure_optimizers:
+            groups = parameter_groups(self.network.named_parameters(), 1.0)
+            shapes = [parameter.shape for group in groups for parameter in group["params"]]
+            check_training_state(checkpoint, name, shapes, len(groups), optimizer.get("init_args", {}))
 
     def _layout(self, image: Tensor) -> Tensor:
         return image.contiguous(memory_format=torch.channels_last) if self.channels_last else image

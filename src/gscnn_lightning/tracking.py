@@ -17,7 +17,6 @@ from urllib.request import Request, urlopen
 
 import numpy as np
 import numpy.typing as npt
-import torch
 import yaml
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
@@ -30,6 +29,7 @@ from gscnn_lightning.output import Prediction
 from gscnn_lightning.run_folder.pictures import grey_maps
 from gscnn_lightning.score_names import score_headings
 from gscnn_lightning.scores import Scores
+from gscnn_lightning.trust.checkpoints import read_content
 
 PROJECT = "gscnn"
 """W&B project of runs whose config and environment name none."""
@@ -176,7 +176,7 @@ def saved_wandb_run_id(checkpoint: str | None) -> str | None:
     """Id of the W&B run that a checkpoint comes from, None if it comes from none."""
     if checkpoint is None or not Path(checkpoint).is_file():
         return None
-    return torch.load(checkpoint, map_location="meta", weights_only=True, mmap=True).get("wandb_run_id")
+    return read_content(checkpoint).get("wandb_run_id")
 
 
 def announce(loggers: Sequence[Logger]) -> None:

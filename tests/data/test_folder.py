@@ -8,6 +8,7 @@ from tests.data import made
 
 from gscnn_lightning.data import CamVidDataModule, FolderDataModule
 from gscnn_lightning.data.mask_classes import read_classes
+from gscnn_lightning.errors import DataError
 
 EXPECTED = np.array(made.raw_mask(), np.int64)
 EXPECTED[np.isin(EXPECTED, (7, 8))] = 1
@@ -113,11 +114,35 @@ def test_names_stay_below_the_folder_of_predictions(tmp_path):
     made.folder(tmp_path / "data")
     made.save(tmp_path / "a b.png", made.picture())
     (tmp_path / "data/predict.csv").write_text(f"../a b.png\n{tmp_path}/data/images/val/f0.jpg\n")
-    data = module(tmp_path / "data", stage="predict", lists="{split}.csv")
+    data = module(tmp_path / "data", stage="predict", lists="{split}.csv", lists_leave_root=True)
     source = data.datasets["predict"].source
     assert source.name(0) == "a b"
     assert not source.name(1).startswith("/")
     assert "mask" not in data.datasets["predict"][0]
+
+
+@pytest.mark.parametrize(
+    "entry", ["../secret.png", "ABSOLUTE", "linked.png", "folder/secret.png", "images/../../secret.png"]
+)
+def test_lists_stay_in_their_root_unless_told_otherwise(entry, tmp_path):
+    root = tmp_path / "data"
+    made.folder(root)
+    made.save(tmp_path / "secret.png", made.picture())
+    (root / "linked.png").symlink_to(tmp_path / "secret.png")
+    (root / "folder").symlink_to(tmp_path)
+    entry = entry.replace("ABSOLUTE", str(tmp_path / "secret.png"))
+    (root / "predict.txt").write_text(f"images/val/f0.jpg\n{entry}\n")
+    with pytest.raises(DataError) as error:
+        module(root, stage="predict", lists="{split}.txt")
+    message = str(error.value)
+    assert "predict.txt, line 2: " in message
+    assert f"is {tmp_path / 'secret.png'}, which is not in the root {root}" in message
+    assert message.endswith("allow it with --data.lists_leave_root true")
+    assert len(module(root, stage="predict", lists="{split}.txt", lists_leave_root=True).datasets["predict"]) == 2
+    # A root that is a link itself, and a way around within it, leave nothing.
+    (tmp_path / "link").symlink_to(root)
+    (root / "predict.txt").write_text(f"images/train/../val/f0.jpg\n{root / 'images/val/f1.png'}\n")
+    assert len(module(tmp_path / "link", stage="predict", lists="{split}.txt").datasets["predict"]) == 2
 
 
 def test_splits_that_are_not_there(tmp_path):

@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -290,6 +292,35 @@ def test_masks_of_one_bit_are_for_tables_with_a_class_of_255(tmp_path):
     data = FolderDataModule(tmp_path, "classes.yaml", batch_size=1, num_workers=0)
     data.setup("fit")
     assert set(np.unique(data.datasets["train"][0]["mask"])) == {0, 2}
+
+
+def _bomb(path, mode):
+    """A PNG of a few bytes whose header says 200000 x 200000 pixels: grey, with a palette, or coloured."""
+    made.save(path, made.raw_mask())
+    depth, colors = {"L": (8, 0), "P": (8, 3), "RGB": (8, 2)}[mode]
+    header = b"IHDR" + struct.pack(">IIBBBBB", 200_000, 200_000, depth, colors, 0, 0, 0)
+    palette = b"PLTE" + bytes(9)
+    parts = [header, *([palette] if mode == "P" else []), b"IDAT" + zlib.compress(bytes(100)), b"IEND"]
+    packed = (struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in parts)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB"])
+def test_headers_that_promise_too_much_are_refused_before_memory_is_taken(mode, tmp_path):
+    path = tmp_path / "bomb.png"
+    _bomb(path, mode)
+    words = r"bomb\.png has 200000x200000 pixels by its header, more than the 1073 million .*: cut it into tiles"
+    for read in (read_picture, read_map, lambda file: read_map(file, indices=True)):
+        with pytest.raises(DataError, match=words):
+            read(path)
+
+
+@pytest.mark.parametrize("place", ["images/train/f0.jpg", "masks/train/f0.png"])
+def test_headers_that_promise_too_much_are_refused_in_data_sets(place, tmp_path):
+    made.folder(tmp_path)
+    _bomb(tmp_path / place, "L")
+    with pytest.raises(DataError, match=r"f0\.(jpg|png) (has|is) 200000x200000 pixels"):
+        FolderDataModule(tmp_path, "classes.yaml", num_workers=0).setup("fit")
 
 
 def test_pictures_too_large_for_a_data_set_are_refused_by_both(tmp_path):

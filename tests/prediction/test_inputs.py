@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -100,3 +101,18 @@ def test_file_that_is_no_video(tmp_path):
     (tmp_path / "x.mp4").write_bytes(b"junk")
     with pytest.raises(DataError, match=r"x.mp4: is no video"):
         list(read_frames(tmp_path / "x.mp4"))
+
+
+def test_an_index_that_promises_frames_without_end_takes_no_memory(tmp_path):
+    path = tmp_path / "drive.avi"
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 64))
+    for level in (0, 40, 80):
+        video.write(np.full((64, 64, 3), level, np.uint8))
+    video.release()
+    content = bytearray(path.read_bytes())
+    for place in (content.index(b"avih") + 24, content.index(b"strh") + 40):
+        content[place : place + 4] = (2**31 - 1).to_bytes(4, "little")
+    path.write_bytes(content)
+    assert video_properties(path)[0] <= len(content)
+    with pytest.raises(DataError, match=r"drive\.avi: ends after 3 of 2147483647 frames"):
+        list(read_frames(path))

@@ -21,6 +21,7 @@ from gscnn_lightning.run_folder.pictures import folder_name, shrunk, write_pictu
 from gscnn_lightning.run_folder.score_files import read_image_scores
 from gscnn_lightning.scores import worst_images
 from gscnn_lightning.tracking import log_pictures
+from gscnn_lightning.trust.checkpoints import read_content
 
 SNAPSHOTS = 10
 """Times that pictures are made during training, unless the callback is told otherwise."""
@@ -151,7 +152,7 @@ def _epoch_of(checkpoint: str | Path | None) -> int:
     """Epoch of a checkpoint, counted from 1; 0 without one, or if it comes from no training of ours."""
     if checkpoint is None:
         return 0
-    return torch.load(checkpoint, map_location="meta", weights_only=True, mmap=True).get("epoch", -1) + 1
+    return read_content(str(checkpoint)).get("epoch", -1) + 1
 
 
 @contextmanager
@@ -174,6 +175,7 @@ def _weights_of(module: torch.nn.Module, checkpoint: str) -> Iterator[None]:
     Swapping weights, rather than building a second task from the checkpoint, never asks for pretrained weights again.
     """
     own = {key: value.to("cpu", copy=True) for key, value in module.state_dict().items()}
+    read_content(checkpoint)
     module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
     try:
         yield

@@ -9,6 +9,9 @@ import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
+from gscnn_lightning.errors import WeightsError
+from gscnn_lightning.trust.plain import fits
+
 _KEY = "random_states"
 
 
@@ -38,8 +41,14 @@ class RandomState(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Remember the state of this process until the training goes on."""
+        """Remember the state of this process until the training goes on.
+
+        Raises:
+            WeightsError: the states are none.
+        """
         states = checkpoint.get(_KEY, [])
+        for state in states if isinstance(states, list) else [states]:
+            check_random_state(state, f"checkpoint {trainer.ckpt_path}")
         if len(states) == trainer.world_size:
             self._to_restore = states[trainer.global_rank]
         elif states:
@@ -51,7 +60,10 @@ class RandomState(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set the generators; what Lightning does before, such as a sanity check, may have drawn numbers, too."""
         if self._to_restore is not None:
-            set_random_state(self._to_restore, trainer.strategy.root_device)
+            try:
+                set_random_state(self._to_restore, trainer.strategy.root_device)
+            except Exception as error:  # that of a GPU's generator, which only the GPU knows
+                raise _no_states(error, f"checkpoint {trainer.ckpt_path}") from error
             self._to_restore = None
 
 
@@ -71,6 +83,38 @@ def random_state(device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
     return state
+
+
+def check_random_state(state: Any, name: str) -> None:  # noqa: ANN401
+    """Raise unless generators can have a state, which is tried with generators of its own.
+
+    Args:
+        state: what `random_state` told, if the checkpoint is as it was written.
+        name: what the checkpoint is called.
+
+    Raises:
+        WeightsError: they cannot.
+    """
+    try:
+        torch.Generator().set_state(_on_cpu(state["torch"]))
+        kind, keys, *numbers = state["numpy"]
+        np.random.RandomState().set_state((kind, _on_cpu(keys).numpy().astype(np.uint32), *numbers))
+        if not fits(numbers, tuple[int, int, float]) or not 0 <= numbers[0] <= len(keys):  # which NumPy takes as it is
+            raise ValueError(f"NumPy's generator stands at {numbers[0]} of {len(keys)}")
+        version, words, gauss = state["python"]
+        random.Random().setstate((version, tuple(words), gauss))
+        if not fits(gauss, float | None) or not isinstance(state.get("cuda", state["torch"]), Tensor):
+            raise TypeError("a number or a tensor was expected")
+    except Exception as error:
+        raise _no_states(error, name) from error
+
+
+def _no_states(error: Exception, name: str) -> WeightsError:
+    reason = " ".join(str(error).split())[:200]
+    return WeightsError(
+        f"{name}: {_KEY} are no states of random generators ({type(error).__name__}: {reason}): it was altered or "
+        "comes from elsewhere. Give last.ckpt of a run"
+    )
 
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:

@@ -24,7 +24,7 @@ def compare(
 
     Prints and saves every score of both, the difference B - A and its 95 % confidence interval over images (paired
     bootstrap: frames are drawn with replacement, the same ones for both). The data are those of A's run, unless
-    --config or --data says otherwise.
+    --config or --data says otherwise; a data module of your own is imported only if one of them names it.
 
     Examples:
       gscnn compare control/checkpoints/best.ckpt gscnn/checkpoints/best.ckpt
@@ -45,7 +45,8 @@ def compare(
         others: those of gscnn-fit that are about data, such as --config FILE, --data CLASS and --data.root PATH.
 
     Raises:
-        GSCNNError: a checkpoint or the data cannot be used, or the two have other classes.
+        GSCNNError: a checkpoint or the data cannot be used, the two have other classes, or the config of A's run
+            names a data module of someone else.
     """
     from gscnn_lightning.checkpoint import load_task, read_checkpoint
     from gscnn_lightning.errors import SettingError
@@ -54,6 +55,7 @@ def compare(
     from gscnn_lightning.run_folder import run_of_checkpoint
     from gscnn_lightning.studies.comparison import compare_tasks, save_comparison, show_comparison
     from gscnn_lightning.terminal import say
+    from gscnn_lightning.trust.settings import check_run_data
 
     if resamples < 1:
         raise SettingError(f"resamples is {resamples}: give 1 or more")
@@ -62,6 +64,8 @@ def compare(
     out.mkdir(parents=True, exist_ok=True)  # found out before minutes of scoring, if it cannot be made
     arguments, run = list(others), run_of_checkpoint(a)
     if run is not None and not option_values(others, "--config"):
+        if not option_values(others, "--data"):  # else the class is the user's choice
+            check_run_data(run.config)
         arguments = ["--config", str(run.config), *arguments]
     elif run is None and not any(word.startswith(("--config", "--data")) for word in others):
         raise SettingError(f"which data? {a} lies in no run with a config.yaml: give --config or --data")

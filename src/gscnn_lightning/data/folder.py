@@ -8,7 +8,7 @@ from typing import Any
 from pytorch_lightning.utilities import rank_zero_info
 
 from gscnn_lightning.data.base import SegmentationDataModule, Split
-from gscnn_lightning.data.files import LABEL_SUFFIXES, FileSource, Frame, find_files, pair_files, user_path
+from gscnn_lightning.data.files import LABEL_SUFFIXES, FileSource, Frame, find_files, pair_files, shown, user_path
 from gscnn_lightning.data.mask_classes import read_classes
 from gscnn_lightning.errors import DataError, SettingError
 from gscnn_lightning.shipped_configs import find_config
@@ -32,6 +32,8 @@ class FolderDataModule(SegmentationDataModule):
         mask_ending: the same for masks, such as "_mask".
         lists: files with one "image mask" per line instead of folders, such as "{split}.txt"; columns are separated by
             commas in files called .csv, elsewhere by tabs or else spaces. Prediction lists may have images only.
+        lists_leave_root: whether files in lists may lie outside of `root`, by ``..``, as absolute paths or through
+            links; else such a list is refused.
         **kwargs: see `SegmentationDataModule`.
 
     Raises:
@@ -47,6 +49,7 @@ class FolderDataModule(SegmentationDataModule):
         image_ending: str = "",
         mask_ending: str = "",
         lists: str | None = None,
+        lists_leave_root: bool = False,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         folder, classes = user_path(root, "data.root"), str(user_path(classes, "data.classes"))
@@ -71,6 +74,7 @@ class FolderDataModule(SegmentationDataModule):
         self.image_ending = image_ending
         self.mask_ending = mask_ending
         self.lists = lists
+        self.lists_leave_root = lists_leave_root
 
     def source(self, split: Split) -> FileSource:
         """Frames of a split; "test" and "predict" fall back on what there is.
@@ -116,6 +120,7 @@ class FolderDataModule(SegmentationDataModule):
     def _listed(self, split: str) -> FileSource:
         path = self._place(split)
         frames: dict[str, Frame] = {}
+        root = self.root.resolve()
         for line, columns in _rows(path):
             if len(columns) > 2 or (len(columns) < 2 and split != "predict"):
                 raise DataError(
@@ -126,6 +131,11 @@ class FolderDataModule(SegmentationDataModule):
             for file in files:
                 if not file.is_file():  # opening a pipe would wait for ever
                     raise DataError(f"{path}, line {line}: {file} is no file; paths start from {self.root}")
+                if not self.lists_leave_root and not (real := file.resolve()).is_relative_to(root):
+                    raise DataError(
+                        f"{path}, line {line}: {shown(file)} is {shown(real)}, which is not in the root {self.root}: "
+                        "correct the list, or allow it with --data.lists_leave_root true"
+                    )
             name = _frame_name(columns[0])
             if name in frames:
                 raise DataError(f"{path}, line {line}: {columns[0]} is the same frame as an earlier line: remove one")

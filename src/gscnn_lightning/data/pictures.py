@@ -1,6 +1,7 @@
 """The one reader of pictures, for data sets and for prediction, and that of maps, whose pixels are values."""
 
 import io
+import math
 import os
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -29,6 +30,9 @@ _DAMAGED = (
     struct.error,
     Image.DecompressionBombError,  # of the few formats that look at this themselves
 )
+MOST_PIXELS = 1 << 30
+"""Pixels of the largest picture that is decoded, which is OpenCV's own limit."""
+
 _DEPTHS = (8, 10, 12, 14, 16)
 _TURNS: dict[int, Callable[[Any], Any]] = {
     2: lambda picture: cv2.flip(picture, 1),
@@ -115,8 +119,8 @@ def read_picture(path: Path, called: str = "", refuse: str = "") -> Bytes:
         refuse: message about a file that cannot be decoded, in place of the usual one.
 
     Raises:
-        DataError: the file cannot be read, is truncated, cannot be decoded, or has pixels of another kind, such as
-            floating-point numbers.
+        DataError: the file cannot be read, is truncated, has more than `MOST_PIXELS`, cannot be decoded, or has pixels
+            of another kind, such as floating-point numbers.
     """
     called = called or str(path)
     content, header = _read(path, called)
@@ -150,7 +154,7 @@ def read_map(path: Path, called: str = "", indices: bool = False) -> npt.NDArray
         indices: an image with a palette comes as indices into it, else in colours.
 
     Raises:
-        DataError: the file cannot be read, is truncated, or cannot be decoded.
+        DataError: the file cannot be read, is truncated, has more than `MOST_PIXELS`, or cannot be decoded.
     """
     called = called or str(path)
     content, header = _read(path, called)
@@ -291,9 +295,16 @@ def _read(path: Path, called: str) -> tuple[bytes, Header]:
     if is_truncated(content):
         raise DataError(f"{called} is truncated after {len(content)} bytes: copy it again")
     try:
-        return content, _header(io.BytesIO(content))
+        header = _header(io.BytesIO(content))
     except _DAMAGED:
         return content, Header((0, 0), "")
+    if math.prod(header.stored) > MOST_PIXELS:
+        width, height = header.stored
+        raise DataError(
+            f"{called} has {width}x{height} pixels by its header, more than the {MOST_PIXELS // 10**6} million that "
+            "are read: cut it into tiles, or replace it if it is damaged"
+        )
+    return content, header
 
 
 def _is_darkened(content: bytes, header: Header) -> bool:

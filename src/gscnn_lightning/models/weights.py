@@ -165,7 +165,28 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()
     ):
         raise WeightsError(f"weight file {path} holds no mapping of names to tensors: save the model's state_dict()")
+    for key, value in content.items():
+        if odd := odd_tensor(value):
+            raise WeightsError(f"weight file {path}: {key} is a tensor that is {odd}: save plain ones")
     return {key.removeprefix("module."): value for key, value in content.items()}
+
+
+def odd_tensor(tensor: Tensor) -> str:
+    """What keeps a tensor from being one of weights; "" if nothing does.
+
+    Example:
+        >>> odd_tensor(torch.ones(2)), odd_tensor(torch.ones(2).to_sparse())
+        ('', 'sparse')
+    """
+    if type(tensor) not in (Tensor, torch.nn.Parameter):
+        return f"a {type(tensor).__name__}"
+    kinds = {
+        "without numbers (meta)": tensor.is_meta,
+        "quantized": tensor.is_quantized,
+        "nested": tensor.is_nested,
+        "sparse": tensor.layout is not torch.strided,
+    }
+    return next((kind for kind, is_so in kinds.items() if is_so), "")
 
 
 def check_fit(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: str | Path, what: str) -> None:

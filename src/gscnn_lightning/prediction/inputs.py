@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from gscnn_lightning.data.files import IMAGE_SUFFIXES, user_path
+from gscnn_lightning.data.pictures import MOST_PIXELS
 from gscnn_lightning.drawing.maps import Picture
 from gscnn_lightning.errors import DataError
 
@@ -96,10 +97,16 @@ def read_frames(path: Path, wanted: Sequence[bool] | None = None) -> Iterator[tu
         Number and picture (H, W, 3) uint8 RGB of each frame.
 
     Raises:
-        DataError: the file is no video, or ends before its own index says.
+        DataError: the file is no video, has frames of more than `MOST_PIXELS`, or ends before its own index says.
     """
     video = cv2.VideoCapture(str(path))
     try:
+        width, height = (int(video.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        if width * height > MOST_PIXELS:
+            raise DataError(
+                f"{path}: has frames of {width}x{height} pixels, more than the {MOST_PIXELS // 10**6} million that are "
+                "read: make it smaller"
+            )
         promised, index = int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 0
         while video.grab():
             if wanted is None or index >= len(wanted) or wanted[index]:
@@ -120,7 +127,9 @@ def video_properties(path: Path) -> tuple[int, float]:
     """Number of frames by the video's own index, 0 if it has none, and frames per second."""
     video = cv2.VideoCapture(str(path))
     try:
-        return max(0, int(video.get(cv2.CAP_PROP_FRAME_COUNT))), video.get(cv2.CAP_PROP_FPS) or 25.0
+        frames = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+        # No frame is less than a byte, whatever the index says.
+        return max(0, min(frames, path.stat().st_size)), video.get(cv2.CAP_PROP_FPS) or 25.0
     finally:
         video.release()
 

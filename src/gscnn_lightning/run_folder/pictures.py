@@ -99,7 +99,10 @@ def read_layer(folder: Path, layer: str) -> npt.NDArray[np.uint8] | None:
         return None
     data = np.fromfile(path, np.uint8)
     kind = cv2.IMREAD_COLOR_RGB if layer == "photo" else cv2.IMREAD_GRAYSCALE
-    picture = cv2.imdecode(data, kind) if data.size else None
+    try:
+        picture = cv2.imdecode(data, kind) if data.size else None
+    except cv2.error:  # more pixels by its header than any picture of a run
+        return None
     return None if picture is None else picture.astype(np.uint8, copy=False)
 
 
@@ -114,7 +117,7 @@ def read_labels(folder: Path, layer: str) -> tuple[npt.NDArray[np.uint8], list[i
         with Image.open(layer_file(folder, layer)) as image:
             palette = image.getpalette()
             return (np.array(image), palette) if image.mode == "P" and palette else None
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError):
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
         return None
 
 
