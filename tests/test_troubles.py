@@ -294,13 +294,13 @@ def test_port_that_is_taken_is_named_and_both_end(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "options", "both"),
-    [(signal.SIGTERM, (), False), (signal.SIGINT, VALIDATION, False), (signal.SIGINT, (), True)],
+    [(signal.SIGTERM, (), False), (signal.SIGINT, ["--data.val_samples=60"], False), (signal.SIGINT, (), True)],
 )
 def test_signal_stops_both_and_the_training_goes_on_to_the_same_end(number, options, both, tmp_path):
     often = ["--checkpoint_minutes=1e-9", "--data.num_workers=0", *options]
-    run = Run(tmp_path, *TWO, *often, epochs=4)
+    run = Run(tmp_path, *TWO, *often, epochs=2)
     run.until((tmp_path / LAST).exists)
-    time.sleep(1 if options else 0)
+    time.sleep(0.5 if options else 0)
     for rank in (0, 1) if both else (0,):
         os.kill(run.rank(rank), number)
     assert run.end() == 128 + number
@@ -308,8 +308,8 @@ def test_signal_stops_both_and_the_training_goes_on_to_the_same_end(number, opti
     assert said.count("stopped after step ") == 1
     assert said.rstrip().endswith(GO_ON)
     assert "Traceback" not in said
-    resumed = Run(tmp_path, *TWO, *often, f"--ckpt_path={LAST}", epochs=4)
+    resumed = Run(tmp_path, *TWO, *often, f"--ckpt_path={LAST}", epochs=2)
     assert resumed.end(120) == 0
-    whole = Run(tmp_path, *TWO, *often, epochs=4)
+    whole = Run(tmp_path, *TWO, *often, epochs=2)
     assert whole.end(120) == 0
     assert_same_end(tmp_path / "runs/tiny/version_1", tmp_path / "runs/tiny/version_2")
