@@ -74,7 +74,7 @@ def test_signal_saves_and_the_training_goes_on_to_the_same_end(
     said = capsys.readouterr().err
     last = tmp_path / "runs/tiny/version_0/checkpoints/last.ckpt"
     assert f"{number.name}: stopping after this step and saving" in said
-    assert f"stopped after step {step}: saved; to go on: gscnn-fit fit --config" in said
+    assert f"stopped after step {step}: saved up to step {step}; to go on: gscnn-fit fit --config" in said
     assert said.rstrip().endswith("--ckpt_path runs/tiny/version_0/checkpoints/last.ckpt")
     assert end_of(last.parents[1])["global_step"] == step
     main(["fit", "--config", config, *QUIET, "--ckpt_path", str(last)])

@@ -38,7 +38,6 @@ def test_trouble_of_the_machine_names_the_settings_that_ask_less_of_it(error, wo
     for raised in (error, outer):
         found = refusal(raised, {}, {})
         assert isinstance(found, TrainingError)
-        assert "--ckpt_path RUN/checkpoints/last.ckpt" in str(found)
     for word in words:
         assert word in str(refusal(error, {}, {}))
 

@@ -1,6 +1,7 @@
 """Checkpoint files that are complete or not there, whenever a training is killed."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,13 @@ class WholeCheckpoints(TorchCheckpointIO):
                 os.fsync(file.fileno())
             part.replace(whole)
         except (OSError, RuntimeError) as error:  # torch's writer turns what the system says into a RuntimeError
-            remedy = "the one before is as it was" if whole.exists() else "there is none yet"
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise WeightsError(
-                f"checkpoint {whole} cannot be written ({reason}): {remedy}. Make room, or give the folder back, then "
-                "go on with the run's last.ckpt as --ckpt_path"
+                f"checkpoint {whole} cannot be written ({reason}): make room, or give the right to write there"
             ) from error
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # what is in the way of the file is in the way of this, too
+                part.unlink(missing_ok=True)
         _sync_folder(whole.parent)
 
 

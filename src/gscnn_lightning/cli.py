@@ -40,6 +40,7 @@ from gscnn_lightning.checkpoint_io import WholeCheckpoints
 from gscnn_lightning.errors import GSCNNError, SettingError, WeightsError
 from gscnn_lightning.optim import SGD
 from gscnn_lightning.parsing import HelpFormatter, plain_message
+from gscnn_lightning.processes import Processes, check_environment
 from gscnn_lightning.refusals import refusal
 from gscnn_lightning.requeue import clear, job_checkpoint, job_folder
 from gscnn_lightning.run_folder import BEST, LAST
@@ -56,7 +57,7 @@ _EXPECTED_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\)",
     r"Found \d+ module\(s\) in eval mode at the start of training",  # frozen stages are meant to be
     r"The dirpath has changed from",  # a resumed run has a folder of its own
-    r"It is recommended to use `self.log\(.*sync_dist=True`",  # scores are the same in every process already
+    r"It is recommended to use `self.log\(.*sync_dist=True",  # scores are the same in every process already
 )
 _EXPECTED_MESSAGES = re.compile(r"💡|TPU available|`Trainer.fit` stopped|model summary callbacks")
 
@@ -212,6 +213,8 @@ class GSCNNCLI(LightningCLI):
         self._checkpoint: dict[str, Any] | None = None
         self._folder: Path | None = None
         self._job: Path | None = None
+        self._processes: Processes | None = None
+        failed = True
         try:
             super().__init__(
                 GSCNNTask,
@@ -233,14 +236,33 @@ class GSCNNCLI(LightningCLI):
                 auto_configure_optimizers=False,
                 args=args,
             )
+            failed = False
+        except SystemExit as stop:
+            failed = not isinstance(stop, callbacks.Stopped)
+            raise
         except Exception as error:
             if self._folder is not None:
                 with suppress(OSError):
                     self._folder.rmdir()  # if nothing has begun in it
-            refused = self._unusable(error) or refusal(error, *self._settings_and_defaults(), _names(_Parser.given))
-            if refused is None or refused is error:
+            refused: GSCNNError | None = None if self._processes is None else self._processes.explain(error)
+            refused = refused or self._unusable(error)
+            refused = refused or refusal(error, *self._settings_and_defaults(), _names(_Parser.given))
+            if self._processes is not None and not self._processes.has_the_word():
+                sys.exit(2)
+            if refused is None:
+                error.add_note(self._ending(error).lstrip(". "))
                 raise
-            raise refused from error
+            # A loading process hands its error over with its traceback in front.
+            message = str(refused).rpartition(f"{type(refused).__name__}: ")[2].strip()
+            raise type(refused)(f"{message}{self._ending(refused)}") from error
+        finally:
+            if self._processes is not None:
+                self._processes.end(failed)
+
+    def _ending(self, error: BaseException) -> str:
+        """What is to be said after an error: what was saved, and how to go on."""
+        listed: list[Callback] = getattr(getattr(self, "trainer", None), "callbacks", [])
+        return next((each.ending(error) for each in listed if isinstance(each, callbacks.Interruption)), "")
 
     def _unusable(self, error: BaseException) -> WeightsError | None:
         """What an exception says of the checkpoint while Lightning takes up what is in it; None if it is another."""
@@ -445,7 +467,10 @@ class GSCNNCLI(LightningCLI):
         trainer["plugins"] = [] if plugins is None else _listed(plugins)
         if not any(isinstance(plugin, CheckpointIO) for plugin in trainer["plugins"]):
             trainer["plugins"] = [*trainer["plugins"], WholeCheckpoints()]
-        return super().instantiate_trainer(**kwargs)
+        check_environment()
+        made = super().instantiate_trainer(**kwargs)
+        self._processes = Processes(made, self._ending)
+        return made
 
     def _loggers(self, made: Any) -> Any:  # noqa: ANN401
         """Loggers of one run in place of those that the config made; none if it has none."""
@@ -626,8 +651,7 @@ def main(args: list[str] | None = None) -> None:
     except GSCNNError as error:
         if os.environ.get("GSCNN_DEBUG"):
             traceback.print_exc()
-        # A loading process hands its error over with its traceback in front.
-        message = str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
+        message = str(error)
         sys.stderr.write(f"gscnn-fit: error: {message}\n")
         finish_wandb(2, message)
         sys.exit(2)
@@ -638,11 +662,7 @@ def main(args: list[str] | None = None) -> None:
             stop.code = 128 + signal.SIGINT  # Lightning's is 1
         if stop.code not in (None, 0):
             stopped = isinstance(stop.code, int) and stop.code > 128
-            reason = (
-                "stopped by a signal"
-                if stopped
-                else "the settings do not go together; the output of the run says which"
-            )
+            reason = "stopped by a signal" if stopped else "refused; the output of the run says why"
             finish_wandb(2, reason)
         raise
 

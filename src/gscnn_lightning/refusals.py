@@ -15,13 +15,12 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from gscnn_lightning.errors import GSCNNError, SettingError, TrainingError
 
 _LENGTH = 400
-_KILLED = re.compile(r"DataLoader worker \(pid\S* ?[\d, ]+\) (?:is killed by signal: ([\w ]+)|exited unexpectedly)")
-_GO_ON = "A training goes on with --ckpt_path RUN/checkpoints/last.ckpt"
 _NAMES = {"pytorch_lightning": "Lightning", "lightning_fabric": "Lightning", "torch": "torch"}
 # Where settings of the user end up, and are looked at by somebody else.
 _PLACES = ("pytorch_lightning", "lightning_fabric", "lightning_utilities", "torch.optim", "torch.utils", "torch.cuda")
 _REFUSALS = (ValueError, TypeError, RuntimeError, AttributeError, KeyError, ImportError, OSError)
-_NO_PLACE = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)
+_NO_PLACE = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def refusal(
@@ -69,14 +68,17 @@ def _trouble(error: BaseException) -> TrainingError | None:
         less = "lower --data.num_workers (0 loads without such processes) or --data.cache_gb"
         if killed[1] == "Bus error":
             less = f"shared memory is full: start the container with a larger one (--shm-size=8g), or {less}"
-        return TrainingError(f"a loading process was ended{by}: {less}. {_GO_ON}")
+        return TrainingError(f"a loading process was ended{by}: {less}")
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        file = error.filename or _file_of(error.__traceback__) or "a file"
+        return TrainingError(f"cannot read or write {file} ({error.strerror}): make room, or choose another place")
     on_device = isinstance(error, torch.OutOfMemoryError)
     if on_device or isinstance(error, MemoryError) or "can't allocate memory" in reason:
         where = "of the device" if on_device else "of the machine"
         return TrainingError(
             f"the memory {where} did not suffice ({reason[:_LENGTH]}). In training, lower --data.batch_size or "
             "--data.crop_size, or give --model.grad_checkpointing true or --trainer.precision bf16-mixed; in "
-            f"validation, give --model.window [512,512]. {_GO_ON}"
+            "validation, give --model.window [512,512]"
         )
     return None
 
@@ -94,8 +96,9 @@ def _with_full_name(error: GSCNNError, settings: Collection[str]) -> GSCNNError:
 def _in_words(error: BaseException, settings: Mapping[str, tuple[Any, float]]) -> SettingError | None:
     """One exception in the words of what the user has set: values with how likely they are meant; None if a bug."""
     if isinstance(error, OSError) and error.errno in _NO_PLACE and error.filename is not None:
-        where = _other_place(Path(error.filename).absolute(), settings)
-        return SettingError(f"cannot write {error.filename} ({error.strerror}): {where}")
+        file = error.filename2 or error.filename  # where a file was to be moved to
+        where = _other_place(Path(file).absolute(), settings)
+        return SettingError(f"cannot write {file} ({error.strerror}): {where}")
     place = _raised_in(error)
     ours = place.startswith("gscnn_lightning") and isinstance(error, ValueError)
     theirs = isinstance(error, _REFUSALS) and any(place == name or place.startswith(name + ".") for name in _PLACES)
@@ -155,6 +158,16 @@ def _callback(trace: TracebackType | None) -> str | None:
             return type(owner).__name__
         trace = trace.tb_next
     return None
+
+
+def _file_of(trace: TracebackType | None) -> Path | None:
+    """What the innermost function that has a path was about, as an error in the middle of writing has no name."""
+    found = None
+    while trace is not None:
+        path = trace.tb_frame.f_locals.get("path")
+        found = path if isinstance(path, Path) else found
+        trace = trace.tb_next
+    return found
 
 
 def _setting(reason: str, settings: Mapping[str, tuple[Any, float]]) -> str | None:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from http.client import HTTPException
 from importlib.util import find_spec
 from itertools import chain
@@ -24,7 +25,7 @@ from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from gscnn_lightning.drawing.maps import Color, overlay_labels
-from gscnn_lightning.errors import SettingError
+from gscnn_lightning.errors import SettingError, TrainingError
 from gscnn_lightning.output import Prediction
 from gscnn_lightning.run_folder.pictures import grey_maps
 from gscnn_lightning.score_names import score_headings
@@ -49,6 +50,8 @@ _ENVIRONMENT = {
 class MetricsLogger(CSVLogger):
     """Lightning's logger of metrics, in UTF-8 whatever the locale: names of classes are in its header."""
 
+    _has_told = False
+
     @property
     @rank_zero_experiment
     def experiment(self) -> ExperimentWriter:
@@ -58,12 +61,39 @@ class MetricsLogger(CSVLogger):
             self._experiment = _Utf8Writer(log_dir=self.log_dir)
         return self._experiment
 
+    @rank_zero_only
+    def save(self) -> None:
+        """Write the rows so far; those that cannot be written, which is said once, are tried again with the next."""
+        try:
+            super().save()
+        except TrainingError as error:
+            if not self._has_told:
+                rank_zero_info(f"{error}. It is tried again with the next rows")
+            self._has_told = True
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write the last rows.
+
+        Args:
+            status: "success", or how the run has ended otherwise.
+
+        Raises:
+            TrainingError: they cannot be written, and nothing else has gone wrong.
+        """
+        if self._experiment is not None:
+            self.experiment.save() if status == "success" else self.save()
+
 
 class _Utf8Writer(ExperimentWriter):
     """Writes what Lightning's would, which opens files in the encoding of the locale."""
 
     def save(self) -> None:
-        """Append the rows that are in memory; all of the file is written anew when there are other columns."""
+        """Append the rows that are in memory; all of the file is written anew when there are other columns.
+
+        Raises:
+            TrainingError: they cannot be written; the file is as it was, and they stay in memory.
+        """
         if not self.metrics:
             return
         path = Path(self.metrics_file_path)
@@ -73,11 +103,21 @@ class _Utf8Writer(ExperimentWriter):
         if is_new and path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
                 rows = [*csv.DictReader(file), *rows]
-        with path.open("w" if is_new else "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            if is_new:
-                writer.writeheader()
-            writer.writerows(rows)
+        place, size = (path.with_name(f".{path.name}.part"), 0) if is_new else (path, path.stat().st_size)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with place.open("w" if is_new else "a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, columns)
+                if is_new:
+                    writer.writeheader()
+                writer.writerows(rows)
+            place.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                place.unlink() if is_new else os.truncate(place, size)
+            raise TrainingError(
+                f"metrics {path} cannot be written ({error.strerror}): make room, or give the right to write there"
+            ) from error
         self.metrics_keys, self.metrics = columns, []
 
 

@@ -2,7 +2,7 @@
 
 from gscnn_lightning.callbacks.final_validation import FinalValidation
 from gscnn_lightning.callbacks.finite_loss import FiniteLoss
-from gscnn_lightning.callbacks.interruption import Interruption
+from gscnn_lightning.callbacks.interruption import Interruption, Stopped
 from gscnn_lightning.callbacks.learning_curves import LearningCurves
 from gscnn_lightning.callbacks.network_summary import NetworkSummary
 from gscnn_lightning.callbacks.pictures import Pictures
@@ -25,5 +25,6 @@ __all__ = [
     "RandomState",
     "RunRecord",
     "RunSummary",
+    "Stopped",
     "TimedCheckpoint",
 ]

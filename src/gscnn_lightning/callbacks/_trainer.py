@@ -1,12 +1,36 @@
 """What callbacks ask the trainer: where a run keeps its files, which score chooses its best epoch."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities.rank_zero import rank_zero_info
 
+from gscnn_lightning.errors import DataError
 from gscnn_lightning.run_folder import BEST, RunFolder
+
+_LEFT_OUT: WeakKeyDictionary[pl.Trainer, set[str]] = WeakKeyDictionary()
+
+
+@contextmanager
+def if_possible(trainer: pl.Trainer, what: str) -> Iterator[None]:
+    """Let a training of days go on without files that cannot be written, which is said once.
+
+    Args:
+        trainer: the run.
+        what: the files, in words.
+    """
+    try:
+        yield
+    except (OSError, DataError) as error:
+        said = _LEFT_OUT.setdefault(trainer, set())
+        if what not in said:
+            rank_zero_info(f"The run goes on without {what}: {error}")
+        said.add(what)
 
 
 def run_folder(trainer: pl.Trainer) -> RunFolder | None:

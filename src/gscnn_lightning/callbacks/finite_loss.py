@@ -87,8 +87,7 @@ class FiniteLoss(pl.Callback):
         sums = [t.detach().float().sum() for state in states for t in state.values() if t.is_floating_point()]
         if sums and not bool(torch.isfinite(torch.stack([each.to(sums[0].device) for each in sums])).all()):
             raise TrainingError(
-                f"weights of the network are not finite after step {trainer.global_step} and are not saved; the "
-                f"checkpoints before are as they were: {_REMEDY}"
+                f"weights of the network are not finite after step {trainer.global_step} and are not saved: {_REMEDY}"
             )
 
 
@@ -109,7 +108,4 @@ def _check(step: _Step) -> None:
     bad = [f"{name} {value:g}" for name, value in values if not math.isfinite(value)]
     shown = ", ".join(step.frames[:8]) + (", ..." if len(step.frames) > 8 else "")
     where = f", frames {shown}" if shown else ""
-    raise TrainingError(
-        f"the loss of step {step.number} is not finite ({', '.join(bad)}{where}); checkpoints are as they were: "
-        f"{_REMEDY}"
-    )
+    raise TrainingError(f"the loss of step {step.number} is not finite ({', '.join(bad)}{where}): {_REMEDY}")

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import CSVLogger
 
-from gscnn_lightning.callbacks._trainer import run_folder
+from gscnn_lightning.callbacks._trainer import if_possible, run_folder
 from gscnn_lightning.drawing.plots import plot_learning_curves
-from gscnn_lightning.errors import DataError
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.run_folder.metrics_csv import read_metrics
 
@@ -29,8 +28,5 @@ class LearningCurves(pl.Callback):
         logged = RunFolder(Path(loggers[0].log_dir))
         if not logged.metrics.exists():
             return
-        try:
+        with if_possible(trainer, "learning curves"):
             plot_learning_curves(*read_metrics(logged), run.learning_curves)
-        except DataError as error:
-            # A finished training must not fail for want of a picture.
-            pl.utilities.rank_zero_info(f"No learning curves drawn from {logged.metrics}: {error}")

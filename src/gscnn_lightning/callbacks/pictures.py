@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
-from gscnn_lightning.callbacks._trainer import best_checkpoint, logged_step, run_folder
+from gscnn_lightning.callbacks._trainer import best_checkpoint, if_possible, logged_step, run_folder
 from gscnn_lightning.drawing.files import write_picture
 from gscnn_lightning.drawing.sheets import contact_sheet
 from gscnn_lightning.output import Prediction
@@ -74,10 +74,12 @@ class Pictures(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw after ``validate``, and when it is time during a fit."""
         if trainer.state.fn == TrainerFn.VALIDATING:
-            self._draw_all(trainer, pl_module, _epoch_of(trainer.ckpt_path))
+            with if_possible(trainer, "pictures"):
+                self._draw_all(trainer, pl_module, _epoch_of(trainer.ckpt_path))
         elif not trainer.sanity_checking and self._is_time(trainer):
             self._latest = trainer.current_epoch + 1
-            self._draw(trainer, pl_module, self._latest)
+            with if_possible(trainer, "pictures"):
+                self._draw(trainer, pl_module, self._latest)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw with the best weights while the network is still on its device."""
@@ -85,11 +87,12 @@ class Pictures(pl.Callback):
         best = "" if checkpoint is None else checkpoint.best_model_path
         if self._run is None:
             return
-        if best:
-            with _weights_of(pl_module, best):
-                self._draw_all(trainer, pl_module, _epoch_of(best))
-        else:
-            self._draw_all(trainer, pl_module, trainer.current_epoch)
+        with if_possible(trainer, "pictures"):
+            if best:
+                with _weights_of(pl_module, best):
+                    self._draw_all(trainer, pl_module, _epoch_of(best))
+            else:
+                self._draw_all(trainer, pl_module, trainer.current_epoch)
 
     def _is_time(self, trainer: pl.Trainer) -> bool:
         """Whether N epochs have passed; the last epoch is left to the end of training."""

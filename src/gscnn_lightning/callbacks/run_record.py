@@ -8,7 +8,14 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
-from gscnn_lightning.callbacks._trainer import best_checkpoint, is_better, logged_step, monitored_value, run_folder
+from gscnn_lightning.callbacks._trainer import (
+    best_checkpoint,
+    if_possible,
+    is_better,
+    logged_step,
+    monitored_value,
+    run_folder,
+)
 from gscnn_lightning.drawing.plots import plot_confusion, plot_distance_curves
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.run_folder.environment import environment
@@ -104,8 +111,12 @@ class RunRecord(pl.Callback):
         """Start the clock."""
         checkpoint = best_checkpoint(trainer)
         if checkpoint is not None and checkpoint.best_model_score is None:
-            self.best = self._monitored = None  # resumed in a new folder, ModelCheckpoint starts its choice afresh
+            self.forget()  # resumed in a new folder, ModelCheckpoint starts its choice afresh
         self._fit_start, self._fit_running, self.latest = time.monotonic(), True, None
+
+    def forget(self) -> None:
+        """Choose the best epoch among those to come."""
+        self.best = self._monitored = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the scores of the epoch before."""
@@ -161,9 +172,10 @@ class RunRecord(pl.Callback):
         """Scores of images and of pairs of classes."""
         if self._run is None or scores.confusion is None or not trainer.is_global_zero:
             return
-        write_image_scores(self._run, scores.images)
-        write_confusion(self._run, scores.confusion, scores.class_names)
-        plot_confusion(scores.confusion, scores.class_names, self._run.confusion_picture)
+        with if_possible(trainer, "scores of images and confusion matrix"):
+            write_image_scores(self._run, scores.images)
+            write_confusion(self._run, scores.confusion, scores.class_names)
+            plot_confusion(scores.confusion, scores.class_names, self._run.confusion_picture)
         log_scores(trainer.loggers, stage, scores, logged_step(trainer))
 
     def _write_scores(self, trainer: pl.Trainer, scores: Scores, stage: str) -> None:
@@ -173,7 +185,8 @@ class RunRecord(pl.Callback):
         if stage == "test":
             write_table(self._run.class_table(stage), dict(scores.rows()), first="class")
             if scores.crops:
-                plot_distance_curves({"": scores.crops}, self._run.distance_curve)
+                with if_possible(trainer, "distance curve"):
+                    plot_distance_curves({"": scores.crops}, self._run.distance_curve)
 
 
 def _classes(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any:  # noqa: ANN401
