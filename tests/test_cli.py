@@ -113,7 +113,7 @@ def test_values_out_of_range_are_said_in_one_line(setting, words, capsys):
         (["--model.boundary_tolerances", "[-1]"], ["boundary_tolerances is [-1.0]"]),
         (["--data.num_workers", "-1"], ["num_workers must be 0 or more, got -1 (--data.num_workers)"]),
         (["--data.seed", "-1"], ["seed must be 0 or more, got -1 (--data.seed)"]),
-        (["--optimizer", "SGD", "--optimizer.lr", "-1"], ["optimizer.lr is -1.0: Invalid learning rate"]),
+        (["--optimizer", "SGD", "--optimizer.lr", "-1"], ["lr is -1.0: give a number of 0 or more (--optimizer.lr)"]),
         (["--optimizer", "LBFGS"], ["optimizer is torch.optim.LBFGS"]),
         (["--checkpoint.monitor", "val/mIoU"], ["checkpoint.monitor is val/mIoU", "did you mean val/miou"]),
         (
