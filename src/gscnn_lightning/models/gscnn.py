@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.models.aspp import BoundaryASPP, JoiningConv2d
 from gscnn_lightning.models.backbone import Backbone
+from gscnn_lightning.models.boundary_head import BoundaryHead
 from gscnn_lightning.models.image_gradient import GradientKind, ImageGradient
 from gscnn_lightning.models.layers import Norm, conv_norm, resize_like, resize_strided
 from gscnn_lightning.models.refinement import ConvexUpsampling
@@ -43,6 +44,8 @@ class GSCNN(nn.Module):
             upsampling, which suits small backbones; the paper has full ones.
         refine: "convex" has the features of the shape stream steer the last upsampling, those of the backbone's first
             map in the control, see `ConvexUpsampling`: an extension, not Gated-SCNN of the paper, which has "none".
+        boundary_supervision: the control has a boundary head in training, see `BoundaryHead`, for the boundary losses;
+            in evaluation it is the control as it is. What the supervision alone does, without the stream.
 
     Raises:
         BackboneError: the backbone is unknown or cannot serve.
@@ -69,10 +72,16 @@ class GSCNN(nn.Module):
         freeze_norm: bool = False,
         separable: bool = False,
         refine: Refine = "none",
+        boundary_supervision: bool = False,
     ) -> None:
         super().__init__()
         if refine not in ("none", "convex"):
             raise SettingError(f"refine is {refine!r}: use 'none' or 'convex'")
+        if boundary_supervision and shape_stream:
+            raise SettingError(
+                "boundary_supervision is for the control, and the shape stream is supervised in any case: give "
+                "shape_stream false with it, or leave it out"
+            )
         if num_classes < 2:
             raise SettingError(f"num_classes is {num_classes}: segmentation needs at least 2 classes")
         for name, width in (("channels", channels), ("skip_channels", skip_channels)):
@@ -102,7 +111,12 @@ class GSCNN(nn.Module):
             # The boundary logit is one channel more.
             fine = widths[0] if self.shape_stream is None else self.shape_stream.feature_channels + 1
             self.refinement = ConvexUpsampling(fine, channels, norm=norm)
-        used = {self.backbone.skip_index, len(widths) - 1, *((0, *self.backbone.gate_indices) if shape_stream else ())}
+        self.boundary_head: BoundaryHead | None = None
+        seen = (0, *self.backbone.gate_indices)
+        if boundary_supervision:
+            self.boundary_head = BoundaryHead([widths[i] for i in seen])
+        supervised = shape_stream or boundary_supervision
+        used = {self.backbone.skip_index, len(widths) - 1, *(seen if supervised else ())}
         used |= {0} if self.refinement is not None else set()
         self.backbone.freeze(freeze_stages, used)
         if grad_checkpointing:
@@ -149,11 +163,12 @@ class GSCNN(nn.Module):
     ) -> tuple[Tensor | None, Tensor | None, tuple[Tensor, ...], list[Tensor]]:
         """Boundary logits at the shape stream's resolution, attention for the ASPP, gates, and the finest maps.
 
-        Of the control the first three are None, None and empty.
+        Of the control the first three are None, None and empty, but for the logits of a boundary head in training.
         """
-        if self.shape_stream is None:
-            return None, None, (), [maps[0]]
         gating = [maps[i] for i in self.backbone.gate_indices]
+        if self.shape_stream is None:
+            head = self.boundary_head if self.training else None
+            return None if head is None else head([maps[0], *gating]), None, (), [maps[0]]
         logits, gates, features = self.shape_stream(maps[0], gating, with_features=True)
         gradient = self.image_gradient(image) if gradient is None else gradient.to(logits.dtype)
         if gradient.shape[-2:] != logits.shape[-2:]:
@@ -171,6 +186,8 @@ class GSCNN(nn.Module):
                     nn.init.zeros_(module.bias)
         if self.shape_stream is not None:
             nn.init.normal_(self.shape_stream.boundary.weight, std=0.01)
+        if self.boundary_head is not None:
+            self.boundary_head.start_near_zero()
         if self.refinement is not None:
             self.refinement.start_as_repetition()
 
