@@ -35,13 +35,19 @@ def test_there_are_configs():
 
 def test_ablation_rows_differ_in_what_they_say(capsys):
     rows = {p.stem: parsed(capsys, "cityscapes", f"ablation/{p.stem}") for p in (CONFIGS / "ablation").glob("*.yaml")}
-    assert set(rows) == {"control", "gated", "gradient", "dual_task"}
+    extensions = {"supervised", "refined", "control_refined"}
+    assert set(rows) == {"control", "gated", "gradient", "dual_task", *extensions}
     switches = ("shape_stream", "image_gradient", "boundary_weight", "regularizer_weight", "attention_weight")
+    switches += ("refine", "boundary_supervision")
     values = {name: tuple(row["model"][s] for s in switches) for name, row in rows.items()}
     assert values["control"][0] is False
-    assert values["gated"] == (True, "none", 20.0, 0.0, 0.0)
-    assert values["gradient"] == (True, "canny", 20.0, 0.0, 0.0)
-    assert values["dual_task"] == (True, "canny", 20.0, 1.0, 1.0)
+    assert values["gated"] == (True, "none", 20.0, 0.0, 0.0, "none", False)
+    assert values["gradient"] == (True, "canny", 20.0, 0.0, 0.0, "none", False)
+    assert values["dual_task"] == (True, "canny", 20.0, 1.0, 1.0, "none", False)
+    assert values["refined"] == (*values["dual_task"][:5], "convex", False)
+    assert values["supervised"][0] is False
+    assert values["supervised"][2:] == (20.0, 0.0, 0.0, "none", True)
+    assert values["control_refined"] == (*values["control"][:5], "convex", False)
     for row in rows.values():
         rest = {**row, "model": {k: v for k, v in row["model"].items() if k not in switches}}
         first = rows["control"]
@@ -130,7 +136,12 @@ def test_overlays_stack_on_every_base(base, capsys):
 
 
 def test_small_bases_take_the_ablation_rows(capsys):
-    for base, row in (("camvid", "dual_task"), ("scenes", "gradient"), ("scenes", "control")):
+    for base, row in (
+        ("camvid", "dual_task"),
+        ("camvid", "control_refined"),
+        ("scenes", "gradient"),
+        ("scenes", "control"),
+    ):
         plain, changed = parsed(capsys, base), parsed(capsys, base, f"ablation/{row}")
         said = yaml.safe_load((CONFIGS / f"ablation/{row}.yaml").read_text())["model"]
         assert changed == {**plain, "model": {**plain["model"], **said}}

@@ -72,6 +72,7 @@ def test_two_processes_train_as_one_with_the_doubled_batch(tmp_path):
 
 VARIANTS = {
     "control": {"shape_stream": False},
+    "control, supervised": {"shape_stream": False, "boundary_supervision": True},
     "control, convex": {"shape_stream": False, "refine": "convex"},
     "two-stream": {},
     "convex": {"refine": "convex", "dice_weight": 2.0, "edge_weight": 1.0},

@@ -480,7 +480,8 @@ class GSCNNTask(pl.LightningModule):
         """Names of all that training and validation log, known before either: what a callback can monitor."""
         h = self.settings
         of_both = ("segmentation", "dice", "edge")
-        terms = [name for name, weight in self.loss.weights.items() if weight and (h.shape_stream or name in of_both)]
+        has_boundaries = h.shape_stream or h.boundary_supervision
+        terms = [name for name, weight in self.loss.weights.items() if weight and (has_boundaries or name in of_both)]
         one = Evaluation(self.class_names, h.ignore_index, h.boundary_tolerances)
         labels = torch.zeros(1, 2, 2, dtype=torch.long)
         one.update(labels, None, {"mask": labels})

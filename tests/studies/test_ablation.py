@@ -9,9 +9,11 @@ from pathlib import Path
 
 import cv2
 import pytest
+import yaml
 from tests.tiny import write_config
 
 from gscnn_lightning.commands.main import main as tools
+from gscnn_lightning.errors import SettingError
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.studies.ablation import Result, _changes, _plan, _spreads, _tables, run_ablation
 from gscnn_lightning.studies.tables import Spread
@@ -109,6 +111,52 @@ def test_mistakes_are_found_before_anything_is_trained(args, words, capsys):
     assert words in message
     assert "Traceback" not in message
     assert not Path("runs").exists()
+
+
+def test_rows_of_equal_time_have_epochs_by_the_time_of_their_steps(capsys):
+    config = str(write_config(Path("tiny.yaml"), epochs=6))
+    asked = []
+
+    def seconds(**of_rows):
+        def measure(rows):
+            asked.append(list(rows))
+            assert all(arguments[:2] == ("--config", config) for arguments in rows.values())
+            return {row: of_rows[row] for row in rows}
+
+        return measure
+
+    def planned(rows, measure):
+        plan = _plan(["--config", config], [0], rows, Path("out"), measure)
+        return {t.row: int(t.arguments[t.arguments.index("--trainer.max_epochs") + 1]) for t in plan}
+
+    first = planned(["control", "gated"], seconds(control=0.1, gated=0.15))
+    assert first == {"control": 9, "gated": 6}
+    assert "control: 100 ms a step, 9 epochs" in capsys.readouterr().out
+    assert planned(["control", "gated"], seconds()) == first, "measured once, as a machine is not always as fast"
+    # A row that comes later is measured beside one that was there, today twice as slow, and gets the same time.
+    more = planned(["control", "gated", "dual_task"], seconds(control=0.2, dual_task=0.6))
+    assert more == {**first, "dual_task": 3}
+    assert asked == [["control", "gated"], ["control", "dual_task"]]
+    with pytest.raises(SettingError, match=r"give --trainer.max_epochs, those of the slowest row"):
+        _plan(["--config", config, "--trainer.max_steps", "9"], [0], ["control"], Path("other"), seconds(control=1))
+
+
+@pytest.mark.slow
+def test_equal_time_is_measured_and_curves_are_drawn(capsys):
+    write_config(Path("tiny.yaml"), epochs=2)
+    tools(
+        ["ablate", "--config", "tiny.yaml", "--rows", "control,supervised,refined", "--equal", "time", "--seeds", "0"]
+    )
+    out = capsys.readouterr().out
+    times = json.loads(Path("runs/ablation/times.json").read_text())
+    slowest = max(times["seconds"], key=times["seconds"].get)
+    assert times["seconds"][slowest] == times["seconds_of_slowest"]
+    for row, seconds in times["seconds"].items():
+        epochs = round(2 * times["seconds_of_slowest"] / seconds)
+        config = yaml.safe_load(Path(f"runs/ablation/{row}_seed0/config.yaml").read_text())
+        assert config["trainer"]["max_epochs"] == epochs
+        assert f"ms a step, {epochs} epochs" in out
+    assert cv2.imread("runs/ablation/curves.png") is not None
 
 
 def results(**scores):

@@ -1,6 +1,6 @@
 """``gscnn bench step``: a whole training step beside that of the control, and of a plain DeepLabV3+."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -67,6 +67,30 @@ def measure_step(
         record.add(f"one training step, {backbone}, {count}x3x{height}x{width}", timings, CONTROL, flop)
         _images_per_second(record, {name: count / timing.seconds for name, timing in timings.items()})
         record.save()
+
+
+def step_seconds(rows: Mapping[str, Sequence[str]], repeats: int = 7) -> dict[str, float]:
+    """Seconds of a training step of several configs, measured in turns in this process, with its threads.
+
+    Args:
+        rows: arguments of ``gscnn-fit fit`` by name.
+        repeats: number of timed rounds.
+
+    Returns:
+        Medians by name.
+
+    Raises:
+        SettingError: a setting cannot be used.
+    """
+    calls: dict[str, Callable[[], object]] = {}
+    device = "cpu"
+    for name, arguments in rows.items():
+        subject = chosen_subject(arguments, "camvid", "auto", "config")
+        calls[name] = partial(task_step(subject)[1], subject.batch(_checked_size(subject, None)))
+        device = str(subject.device)
+    timings = time_side_by_side(calls, repeats, fresh=False, device=device)
+    first = next(iter(timings.values()))
+    return {name: first.seconds * timing.ratio(first) for name, timing in timings.items()}
 
 
 def _steps(

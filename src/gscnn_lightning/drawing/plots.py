@@ -161,6 +161,33 @@ def plot_distance_curves(curves: Mapping[str, Mapping[str, float]], path: Path) 
     figure.savefig(path, dpi=130)
 
 
+def plot_score_curves(
+    curves: Mapping[str, Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]], path: Path
+) -> None:
+    """Draw validation scores of several networks over the time of their trainings, a panel per score.
+
+    Args:
+        curves: {title of the score: {name of the network: minutes (N,) and values (seeds, N) in [0, 1]}}. Drawn are
+            means over seeds, and one sample standard deviation to either side where there are several.
+        path: picture to write; its suffix decides the format.
+    """
+    figure = Figure(figsize=(5.2 * len(curves), 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, lines) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+        for index, (name, (minutes, values)) in enumerate(lines.items()):
+            mean = 100 * values.mean(0)
+            axes.plot(minutes, mean, ".-", color=f"C{index}", label=name, linewidth=1.6)
+            if len(values) > 1:
+                width = 100 * values.std(0, ddof=1)
+                axes.fill_between(minutes, mean - width, mean + width, color=f"C{index}", alpha=0.15, linewidth=0)
+        axes.set(title=title, xlabel="minutes of training", ylabel="score in %")
+        axes.set_xlim(left=0)
+        axes.grid(alpha=0.25)
+        axes.spines[["right", "top"]].set_visible(False)
+        axes.legend(frameon=False, fontsize="small")
+    figure.savefig(path, dpi=130)
+
+
 def plot_confusion(counts: npt.NDArray[np.integer], class_names: Sequence[str], path: Path) -> None:
     """Draw a confusion matrix in percent of the pixels of each true class; classes without pixels have empty rows.
 

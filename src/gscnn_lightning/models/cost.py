@@ -18,6 +18,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "ASPP": ("aspp",),
     "decoder": ("aspp_project", "aspp_block", "skip_project", "decoder"),
     "refinement": ("refinement",),
+    "boundary head, in training": ("boundary_head",),
 }
 """Modules of ``GSCNN`` in each part. The shape stream includes the 1x1 convolutions of the maps that its gates read and
 the 2 -> 1 convolution of boundary map and image gradient; the boundary branch behind it counts as ASPP."""

@@ -9,6 +9,7 @@ from gscnn_lightning.checks import can_look, check_image, check_whole, is_whole
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.models.aspp import BoundaryASPP, JoiningConv2d
 from gscnn_lightning.models.backbone import Backbone
+from gscnn_lightning.models.boundary_head import BoundaryHead
 from gscnn_lightning.models.image_gradient import GradientKind, ImageGradient
 from gscnn_lightning.models.layers import Norm, check_beside, conv_norm, resize_like, resize_strided
 from gscnn_lightning.models.refinement import ConvexUpsampling
@@ -47,6 +48,8 @@ class GSCNN(nn.Module):
             upsampling, which suits small backbones; the paper has full ones.
         refine: "convex" has the features of the shape stream steer the last upsampling, those of the backbone's first
             map in the control, see `ConvexUpsampling`: an extension, not Gated-SCNN of the paper, which has "none".
+        boundary_supervision: the control has a boundary head in training, see `BoundaryHead`, for the boundary losses;
+            in evaluation it is the control as it is. What the supervision alone does, without the stream.
 
     Raises:
         BackboneError: the backbone is unknown or cannot serve.
@@ -73,6 +76,7 @@ class GSCNN(nn.Module):
         freeze_norm: bool = False,
         separable: bool = False,
         refine: Refine = "none",
+        boundary_supervision: bool = False,
     ) -> None:
         super().__init__()
         if refine not in ("none", "convex"):
@@ -81,6 +85,11 @@ class GSCNN(nn.Module):
             raise SettingError(f"num_classes is {num_classes!r}: segmentation needs at least 2 classes")
         check_whole("channels", channels, 1)
         check_whole("skip_channels", skip_channels, 1)
+        if boundary_supervision and shape_stream:
+            raise SettingError(
+                "boundary_supervision is for the control, and the shape stream is supervised in any case: give "
+                "shape_stream false with it, or leave it out"
+            )
         self.num_classes = num_classes
         self.backbone = Backbone(backbone, pretrained, output_stride, backbone_weights, dilation, freeze_norm)
         widths, strides = self.backbone.channels, self.backbone.strides
@@ -105,7 +114,12 @@ class GSCNN(nn.Module):
             # The boundary logit is one channel more.
             fine = widths[0] if self.shape_stream is None else self.shape_stream.feature_channels + 1
             self.refinement = ConvexUpsampling(fine, channels, norm=norm)
-        used = {self.backbone.skip_index, len(widths) - 1, *((0, *self.backbone.gate_indices) if shape_stream else ())}
+        self.boundary_head: BoundaryHead | None = None
+        seen = (0, *self.backbone.gate_indices)
+        if boundary_supervision:
+            self.boundary_head = BoundaryHead([widths[i] for i in seen])
+        supervised = shape_stream or boundary_supervision
+        used = {self.backbone.skip_index, len(widths) - 1, *(seen if supervised else ())}
         used |= {0} if self.refinement is not None else set()
         self.backbone.freeze(freeze_stages, used)
         if grad_checkpointing:
@@ -175,11 +189,12 @@ class GSCNN(nn.Module):
     ) -> tuple[Tensor | None, Tensor | None, tuple[Tensor, ...], list[Tensor]]:
         """Boundary logits at the shape stream's resolution, attention for the ASPP, gates, and the finest maps.
 
-        Of the control the first three are None, None and empty.
+        Of the control the first three are None, None and empty, but for the logits of a boundary head in training.
         """
-        if self.shape_stream is None:
-            return None, None, (), [maps[0]]
         gating = [maps[i] for i in self.backbone.gate_indices]
+        if self.shape_stream is None:
+            head = self.boundary_head if self.training else None
+            return None if head is None else head([maps[0], *gating]), None, (), [maps[0]]
         logits, gates, features = self.shape_stream(maps[0], gating, with_features=True)
         gradient = self.image_gradient(image) if gradient is None else gradient.to(logits.dtype)
         if gradient.shape[-2:] != logits.shape[-2:]:
@@ -197,6 +212,8 @@ class GSCNN(nn.Module):
                     nn.init.zeros_(module.bias)
         if self.shape_stream is not None:
             nn.init.normal_(self.shape_stream.boundary.weight, std=0.01)
+        if self.boundary_head is not None:
+            self.boundary_head.start_near_zero()
         if self.refinement is not None:
             self.refinement.start_as_repetition()
 

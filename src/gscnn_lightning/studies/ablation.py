@@ -3,24 +3,27 @@
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning.cli import instantiate_class
 
 from gscnn_lightning.checkpoint import load_task, read_checkpoint
 from gscnn_lightning.data.base import SegmentationDataModule
 from gscnn_lightning.drawing.files import write_picture
+from gscnn_lightning.drawing.plots import plot_score_curves
 from gscnn_lightning.drawing.sheets import comparison_sheet
 from gscnn_lightning.errors import GSCNNError, SettingError, WeightsError
 from gscnn_lightning.fit_settings import check_same_settings, parsed_settings
 from gscnn_lightning.prediction.predictor import predicted_sample, spread_indices
 from gscnn_lightning.run_folder import RunFolder
+from gscnn_lightning.run_folder.metrics_csv import read_metrics
 from gscnn_lightning.run_folder.score_files import read_scores, write_json, write_table
-from gscnn_lightning.score_names import BOUNDARY_IOU, main_scores, score_headings
+from gscnn_lightning.score_names import BOUNDARY_IOU, main_scores, score_headings, score_title
 from gscnn_lightning.shipped_configs import find_config, read_config
 from gscnn_lightning.studies.tables import Spread, TextTable, number
 from gscnn_lightning.studies.training import logger_arguments, run_training
@@ -28,7 +31,14 @@ from gscnn_lightning.task import PREDICTION_SETTINGS
 from gscnn_lightning.terminal import say
 
 ROWS = ("control", "gated", "gradient", "dual_task")
-_LABELS = {"gated": "+ gates", "gradient": "+ image gradient", "dual_task": "+ dual task"}
+_LABELS = {
+    "supervised": "+ boundary supervision",
+    "gated": "+ gates",
+    "gradient": "+ image gradient",
+    "dual_task": "+ dual task",
+    "refined": "+ refinement",
+    "control_refined": "control + refinement",
+}
 _OWN_SETTINGS = ("ckpt_path", "seed_everything", "trainer.logger", "trainer.enable_progress_bar", "data.init_args.seed")
 _IMAGES = 4
 _TIME = "training_minutes"
@@ -78,6 +88,7 @@ def run_ablation(
     seeds: Sequence[int] = (0, 1),
     rows: Sequence[str] = ROWS,
     out: Path = Path("runs/ablation"),
+    step_seconds: Callable[[Mapping[str, Sequence[str]]], Mapping[str, float]] | None = None,
 ) -> list[Result]:
     """Train every row with every seed, and write one table and one picture.
 
@@ -85,7 +96,10 @@ def run_ablation(
         arguments: those of ``gscnn-fit fit``, the same for all rows.
         seeds: seeds to train with.
         rows: names of shipped rows, or paths of configs; differences are to the first.
-        out: folder for a run per row and seed, ablation.csv, ablation.json, ablation.md and contact_sheets.png.
+        out: folder for a run per row and seed, ablation.csv, ablation.json, ablation.md, curves.png and
+            contact_sheets.png.
+        step_seconds: measures the training steps of rows from their arguments: then the rows are given equal time, the
+            slowest the epochs of the config and the others more. Else all are given the same epochs.
 
     Returns:
         A result per row and seed; failed ones say why.
@@ -93,25 +107,37 @@ def run_ablation(
     Raises:
         SettingError: a row, a seed or an override cannot be used, or the folder has an ablation with other settings.
     """
-    trainings = _plan(arguments, seeds, rows, out)
+    trainings = _plan(arguments, seeds, rows, out, step_seconds)
     results = []
     for index, training in enumerate(trainings, start=1):
         heading = f"{index} of {len(trainings)}: {_label(training.row)}, seed {training.seed}"
         results.append(_train(training, heading))
     parameters, note = _look_at_networks(results, _settings(trainings[0]), out)
     _report(results, parameters, out)
+    _draw_curves(results, out)
     if note:
         say(note)
     return results
 
 
-def _plan(arguments: Sequence[str], seeds: Sequence[int], rows: Sequence[str], out: Path) -> list[Training]:
+def _plan(
+    arguments: Sequence[str],
+    seeds: Sequence[int],
+    rows: Sequence[str],
+    out: Path,
+    step_seconds: Callable[[Mapping[str, Sequence[str]]], Mapping[str, float]] | None = None,
+) -> list[Training]:
     """All trainings, after a look at their settings and at what is in the folder."""
     files = {Path(row).stem: find_config(row, "ablation") for row in rows}
     for what, given, unique in (("rows", rows, files), ("seeds", seeds, set(seeds))):
         if not given or len(unique) != len(given):
             raise SettingError(f"{what} are {','.join(map(str, given)) or 'empty'}: give each of them once")
     _check_arguments(arguments, files)
+    epochs: Mapping[str, int] = {}
+    if step_seconds is not None:
+        epochs = _epochs_of_equal_time(
+            {row: (*arguments, "--config", str(f)) for row, f in files.items()}, out, step_seconds
+        )
     has_data_seed = "seed" in parsed_settings(arguments)["data"].get("init_args", {})
     trainings = []
     for row, file in files.items():
@@ -119,9 +145,38 @@ def _plan(arguments: Sequence[str], seeds: Sequence[int], rows: Sequence[str], o
             run = RunFolder(out / f"{row}_seed{seed}")
             own = ["--config", str(file), "--seed_everything", str(seed), *logger_arguments(run)]
             own += ["--data.seed", str(seed)] if has_data_seed else []
+            own += ["--trainer.max_epochs", str(epochs[row])] if row in epochs else []
             trainings.append(Training(row, seed, run, (*arguments, *own)))
     _check_folder(trainings, out)
     return trainings
+
+
+def _epochs_of_equal_time(
+    rows: Mapping[str, Sequence[str]],
+    out: Path,
+    step_seconds: Callable[[Mapping[str, Sequence[str]]], Mapping[str, float]],
+) -> dict[str, int]:
+    """Epochs of every row by the time of its steps, which is measured once and kept in the folder."""
+    settings = parsed_settings(next(iter(rows.values())))["trainer"]
+    longest = settings.get("max_epochs") or -1
+    if longest < 1 or settings.get("max_steps", -1) > 0:
+        raise SettingError("rows of equal time are given epochs: give --trainer.max_epochs, those of the slowest row")
+    path = out / "times.json"
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"seconds": {}}
+    seconds: dict[str, float] = kept["seconds"]
+    new = [row for row in rows if row not in seconds]
+    if new:
+        known = next((row for row in rows if row in seconds), None)
+        say(f"measuring the steps of {', '.join(map(_label, new))} in turns")
+        found = step_seconds({row: rows[row] for row in ([] if known is None else [known]) + new})
+        scale = 1.0 if known is None else seconds[known] / found[known]
+        seconds |= {row: scale * found[row] for row in new}
+    budget: float = kept.setdefault("seconds_of_slowest", max(seconds.values()))
+    epochs = {row: max(1, round(longest * budget / seconds[row])) for row in rows}
+    write_json(path, kept)
+    for row, number_of in epochs.items():
+        say(f"  {_label(row)}: {1e3 * seconds[row]:.0f} ms a step, {number_of} epochs")
+    return epochs
 
 
 def _check_arguments(arguments: Sequence[str], files: Mapping[str, Path]) -> None:
@@ -292,6 +347,26 @@ def _tables(
         title = f"minus {_label(next(iter(scores)))} of the same seed, {title}"
         tables.append(TextTable(title, ["row", *headings], cells))
     return tables
+
+
+def _draw_curves(results: Sequence[Result], out: Path) -> None:
+    """Validation scores over the minutes of the trainings, as far as they were validated more than once."""
+    names = [name for name in _score_names(results) if name != _TIME]
+    curves: dict[str, dict[str, Any]] = {}
+    for row in dict.fromkeys(result.row for result in results):
+        done = [(r, read_metrics(r.run)[0]) for r in results if r.row == row and not r.failure]
+        for name in names:
+            series = [one[f"val/{name}"] for _, one in done if f"val/{name}" in one]
+            steps = set.intersection(*(set(s) for s, _ in series)) if series else set()
+            if len(steps) < 2:
+                continue
+            values = np.array([[v for s, v in zip(*one, strict=True) if s in steps] for one in series])
+            # Steps are counted from 0, and a training ends with its last.
+            total = [r.seconds / 60 / (max(one["epoch"][0]) + 1) for r, one in done]
+            minutes = (np.array(sorted(steps)) + 1) * float(np.mean(total))
+            curves.setdefault(score_title(name), {})[_label(row)] = minutes, values
+    if curves:
+        plot_score_curves(curves, out / "curves.png")
 
 
 def _score_names(results: Sequence[Result]) -> list[str]:
