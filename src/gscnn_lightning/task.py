@@ -82,6 +82,10 @@ class GSCNNTask(pl.LightningModule):
         scales: sizes of the images in validation, test and prediction, as factors; probabilities are averaged.
         flip_average: average with the mirrored images, too.
         **network: arguments of `GSCNN`, such as ``backbone`` and ``shape_stream``.
+
+    Attributes:
+        trust_maps: which of "confidence" and "entropy" `predict_step` puts into its predictions; none by default,
+            those among the formats of a `PredictionWriter` where there is one.
     """
 
     def __init__(
@@ -140,6 +144,7 @@ class GSCNNTask(pl.LightningModule):
         self.stage_scores: dict[str, Scores] = {}
         self.step_losses: dict[str, Tensor] = {}
         self.is_folded = False
+        self.trust_maps: Sequence[str] = ()
 
     def configure_network(self, **network: Any) -> None:  # noqa: ANN401
         """Build the network.
@@ -351,7 +356,7 @@ class GSCNNTask(pl.LightningModule):
 
     @torch.compiler.disable
     def _predictions(self, output: GSCNNOutput, batch: Batch) -> list[Prediction]:
-        return predictions(output, batch)
+        return predictions(output, batch, trust=self.trust_maps)
 
     def _log_scores(self, stage: str) -> None:
         metrics = self._metrics_of(stage)
