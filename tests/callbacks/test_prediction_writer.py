@@ -40,6 +40,13 @@ def test_trust_is_written_where_it_is_asked_for(make_trainer, color_task, square
     np.testing.assert_allclose(found["entropy"] / 255, -(prob * np.log(prob)).sum(0) / np.log(3), atol=0.003)
 
 
+def test_writers_of_other_formats_side_by_side(make_trainer, color_task, squares_data, tmp_path):
+    writers = [PredictionWriter(formats=["confidence"]), PredictionWriter(formats=["labels"])]
+    make_trainer(writers).predict(color_task(), datamodule=squares_data(1), return_predictions=False)
+    names = sorted(path.name for path in (tmp_path / "run" / "predictions" / "city").iterdir())
+    assert names == ["00_confidence.png", "00_labels.png"]
+
+
 def test_overlay_shows_photo_tint_and_outlines(make_trainer, color_task, squares_data, tmp_path):
     task = color_task()
     # Class = strongest colour channel.

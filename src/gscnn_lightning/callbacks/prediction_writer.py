@@ -49,7 +49,8 @@ class PredictionWriter(BasePredictionWriter):
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             self._files = PredictionFiles(directory, data.class_names, data.class_colors, self.formats)
             task: Any = pl_module
-            task.trust_maps = self._files.trust
+            # There may be a writer of other formats beside this one.
+            task.trust_maps = tuple({*getattr(task, "trust_maps", ()), *self._files.trust})
 
     def write_on_batch_end(
         self,
