@@ -351,7 +351,7 @@ class GSCNNTask(pl.LightningModule):
 
     @torch.compiler.disable
     def _score(self, output: GSCNNOutput, loss: Tensor, batch: Batch, stage: str) -> None:
-        self._metrics_of(stage).update(output.labels, output.boundary_prob, batch)
+        self._metrics_of(stage).update(output.labels, output.boundary_prob, batch, output.seg_logits)
         self.log(f"{stage}/loss_segmentation", loss, batch_size=len(batch["mask"]), sync_dist=True)
 
     @torch.compiler.disable
