@@ -130,6 +130,24 @@ def test_frames_that_cannot_be_read_or_have_no_labels_are_named(data, checkpoint
     assert "val: all 5 label maps are void throughout" in capsys.readouterr().err
 
 
+def test_frames_that_the_network_cannot_take_are_named(data, checkpoint, monkeypatch, capsys):
+    forward, calls = GSCNN.forward, []
+
+    def third_fails(self, image, stride=1):
+        calls.append(tuple(image.shape[2:]))  # others try the network out
+        if calls.count((60, 80)) == 3:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return forward(self, image, stride)
+
+    monkeypatch.setattr(GSCNN, "forward", third_fails)
+    stopped([checkpoint, *data], 1)
+    said = capsys.readouterr()
+    assert "2 suspects in 2 of 4 frames" in said.out
+    (line,) = [line for line in said.err.splitlines() if line.startswith("not checked: ")]
+    assert line.startswith("not checked: f2: the network cannot take its 60x80 pixels ([enforce fail] Default")
+    assert line.endswith("--window [512,512] takes less memory")
+
+
 def test_data_are_those_of_the_run_unless_told_otherwise(data, checkpoint, tmp_path, capsys):
     stopped([checkpoint], 2)
     message = capsys.readouterr().err

@@ -64,7 +64,9 @@ def test_suspects_have_their_region_outlined_in_three_pictures_of_one_size():
     assert sheet.shape[1] == 2 * 12 + 6 * 80 + 5 * 6
     below = 2 * 17  # the titles
     cells = [sheet[below : below + 60, 12 + place * 86 : 12 + place * 86 + 80] for place in range(3)]
-    for cell, inside, outside in zip(cells, (90, (0, 0, 142), (128, 64, 128)), (90, *[(128, 64, 128)] * 2), strict=True):
+    for cell, inside, outside in zip(
+        cells, (90, (0, 0, 142), (128, 64, 128)), (90, *[(128, 64, 128)] * 2), strict=True
+    ):
         assert (cell[30, 30] == inside).all()
         assert (cell[5, 70] == outside).all()
         assert (cell[20, 21:39] == 255).all(), "a light line on the region's edge"

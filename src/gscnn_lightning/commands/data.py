@@ -128,7 +128,7 @@ def suspects(
         others: those of gscnn-fit that are about data, such as --config FILE, --data CLASS and --data.root PATH.
 
     Returns:
-        Exit code: 0, or 1 if a frame could not be read.
+        Exit code: 0, or 1 if a frame could not be read or predicted.
 
     Raises:
         GSCNNError: the checkpoint or the data cannot be used; the message says why.

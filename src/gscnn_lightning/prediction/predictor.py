@@ -201,7 +201,7 @@ class Predictor:
         except Stopped:
             raise
         except Exception as error:  # what networks and devices refuse they refuse each in its own way
-            return f"{name}: the network cannot take its {picture.shape[0]}x{picture.shape[1]} pixels{_why(error)}"
+            return cannot_take(name, picture.shape, error)
         try:
             self.files.write(prediction, missing_only=not self.files.overwrite)
         except DataError as error:
@@ -302,10 +302,17 @@ def _blocks(length: int, side: int, margin: int) -> list[_Block]:
     return blocks
 
 
-def _why(error: Exception) -> str:
-    """Reason in brackets, and what helps where the memory did not suffice."""
+def cannot_take(name: str, size: Sequence[int], error: Exception) -> str:
+    """What is said of a picture that a network fails at, and what helps where the memory did not suffice.
+
+    Args:
+        name: of the picture.
+        size: height and width in pixels, and whatever else.
+        error: what the network or the device raised.
+    """
     reason = " ".join(str(error).split()) or type(error).__name__
-    return f" ({reason})" + (": --window [512,512] takes less memory" if _is_out_of_memory(error) else "")
+    remedy = ": --window [512,512] takes less memory" if _is_out_of_memory(error) else ""
+    return f"{name}: the network cannot take its {size[0]}x{size[1]} pixels ({reason}){remedy}"
 
 
 def _is_out_of_memory(error: Exception) -> bool:

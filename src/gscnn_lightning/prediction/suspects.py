@@ -19,6 +19,7 @@ from gscnn_lightning.drawing.maps import Picture
 from gscnn_lightning.drawing.sheets import SuspectCrop, suspect_sheet
 from gscnn_lightning.errors import DataError
 from gscnn_lightning.metrics.suspects import KINDS, Kind, Suspect, SuspectSearch, rank_frames
+from gscnn_lightning.prediction.predictor import cannot_take
 from gscnn_lightning.terminal import new_table
 
 TABLE, FRAMES, SHEET = "suspects.csv", "suspect_frames.csv", "suspects.png"
@@ -39,7 +40,7 @@ class CheckedLabels:
         names: of the frames that have labels; `Suspect.frame` counts them.
         suspects: those of kind "class" first, each kind by score.
         unlabelled: number of frames without labels, or with nothing but void.
-        failed: one message for each frame that could not be read.
+        failed: one message for each frame that could not be read or predicted.
         notes: what was converted or left out when frames were read, and files without a partner.
     """
 
@@ -81,7 +82,7 @@ class LabelCheck:
             advance: called after every frame.
 
         Raises:
-            DataError: no frame could be read, or none has labels.
+            DataError: no frame could be read or predicted, or none has labels.
         """
         source = self.frames.source
         checked = CheckedLabels()
@@ -100,7 +101,11 @@ class LabelCheck:
             if labels is None or (labels == self.data.ignore_index).all():
                 checked.unlabelled += 1
                 continue
-            search.add(self._log_prob(sample), labels)
+            try:
+                search.add(self._log_prob(sample), labels)
+            except DataError as error:
+                checked.failed.append(str(error))
+                continue
             checked.names.append(sample["name"])
             checked._places.append(index)
         if not checked.names:
@@ -133,8 +138,11 @@ class LabelCheck:
     @torch.no_grad()
     def _log_prob(self, sample: dict[str, Any]) -> npt.NDArray[np.float32]:
         image = sample["image"][None].to(self.task.device)
-        logits = self.task.predict_output(image, gates=False).seg_logits[0]
-        return logits.float().log_softmax(0).cpu().numpy()
+        try:
+            logits = self.task.predict_output(image, gates=False).seg_logits[0]
+            return logits.float().log_softmax(0).cpu().numpy()
+        except Exception as error:  # what networks and devices refuse they refuse each in its own way
+            raise DataError(cannot_take(sample["name"], image.shape[2:], error)) from error
 
     def _captions(self, suspect: Suspect, name: str, rank: int) -> tuple[str, str, str]:
         classes = self.data.class_names
