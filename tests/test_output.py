@@ -46,3 +46,26 @@ def test_what_a_network_does_not_say_is_left_out():
     (found,) = predictions(output(1), batch(1), with_gates=False)
     assert found.boundary_prob is not None
     assert found.gates == ()
+
+
+def test_trust_is_that_of_the_probabilities_and_made_only_when_asked_for():
+    logits = torch.randn(2, 4, 150, 8, generator=torch.Generator().manual_seed(0)) * 3  # more rows than one strip
+    logits[0, :, 0, 0] = torch.tensor([0.0, -1e4, -1e4, -1e4])
+    logits[0, :, 0, 1] = 7.0
+    out = GSCNNOutput(logits, None, ())
+    images = {"name": ["a", "b"], "image": torch.zeros(2, 3, 150, 8).byte()}
+    assert all(found.confidence is None and found.entropy is None for found in predictions(out, images))
+    found = predictions(out, images, trust=["confidence", "entropy"])
+    prob = np.exp(logits.double().numpy())
+    prob /= prob.sum(1, keepdims=True)
+    entropy = -(prob * np.log(np.maximum(prob, 1e-300))).sum(1) / np.log(4)
+    for index in range(2):
+        assert found[index].confidence.dtype == found[index].entropy.dtype == np.float32
+        np.testing.assert_allclose(found[index].confidence, prob[index].max(0), atol=1e-6)
+        np.testing.assert_allclose(found[index].entropy, entropy[index], atol=1e-6)
+    assert found[0].confidence[0, :2].tolist() == [1.0, 0.25]
+    np.testing.assert_allclose(found[0].entropy[0, :2], [0, 1], atol=1e-6)
+    (only,) = predictions(GSCNNOutput(logits[:1].bfloat16(), None, ()), {**images, "name": ["a"]}, trust=["entropy"])
+    assert only.confidence is None
+    assert only.entropy.dtype == np.float32
+    assert float(GSCNNOutput(logits[:, :1], None, ()).trust("entropy").max()) == 0

@@ -11,6 +11,7 @@ from gscnn_lightning.cli import GSCNNCLI
 from gscnn_lightning.data.base import SegmentationDataModule
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.parsing import option_values, without_options
+from gscnn_lightning.run_folder import run_of_checkpoint
 from gscnn_lightning.shipped_configs import read_config
 
 
@@ -69,6 +70,24 @@ def data_module(arguments: Sequence[str]) -> SegmentationDataModule:
     settings = [word for part in data if part for word in ("--config", json.dumps({"data": part}))]
     parsed = _SettingsCLI(["fit", *settings, *without_options(arguments, ["--config"])])
     return instantiate_class((), parsed.config["fit"]["data"].as_dict())
+
+
+def data_of_checkpoint(checkpoint: str, arguments: Sequence[str]) -> SegmentationDataModule:
+    """The data module that arguments name, or else that of the run which a checkpoint lies in.
+
+    Args:
+        checkpoint: path of the file.
+        arguments: those after ``gscnn-fit fit``.
+
+    Raises:
+        SettingError: neither names any data, or as for `data_module`.
+    """
+    run = run_of_checkpoint(checkpoint)
+    if run is not None and not option_values(arguments, "--config"):
+        return data_module(["--config", str(run.config), *arguments])
+    if run is None and not any(word.startswith(("--config", "--data")) for word in arguments):
+        raise SettingError(f"which data? {checkpoint} lies in no run with a config.yaml: give --config or --data")
+    return data_module(arguments)
 
 
 def _data_of(config: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ IOU = "iou"
 BOUNDARY_IOU = "boundary_iou"
 BOUNDARY_ODS = "boundary_ods"
 IIOU = "iiou"
+ECE, ECE_BOUNDARY = "ece", "ece_boundary"
 
 _SCORES = {
     MIOU: ("mean IoU", "mIoU"),
@@ -27,6 +28,8 @@ _SCORES = {
     "category_miiou": ("category iIoU", "iIoU"),
     BOUNDARY_IOU: ("Boundary IoU", "BIoU"),
     BOUNDARY_ODS: ("boundary map, best F", "ODS"),
+    ECE: ("calibration error (ECE)", "ECE"),
+    ECE_BOUNDARY: ("ECE within 3 px of boundaries", "ECE 3 px"),
 }
 """Every score but the boundary F-scores, by name: its title as a mean, its heading as a column."""
 
@@ -173,6 +176,16 @@ def is_share(name: str) -> bool:
     """
     known = name in _SCORES or is_boundary_score(name)
     return known or class_of_iou(name) is not None or name.startswith(_OF_CROP)
+
+
+def is_lower_better(name: str) -> bool:
+    """Whether less of a logged quantity is better: losses and calibration errors.
+
+    Example:
+        >>> is_lower_better("ece"), is_lower_better("loss_boundary"), is_lower_better("miou")
+        (True, True, False)
+    """
+    return name in (ECE, ECE_BOUNDARY) or is_loss(name)
 
 
 def is_loss(name: str) -> bool:

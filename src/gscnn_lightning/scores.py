@@ -8,6 +8,9 @@ import numpy.typing as npt
 
 from gscnn_lightning.score_names import loosest_boundary_score
 
+RELIABILITY_REGIONS = ("all", "boundary")
+"""Pixels that calibration is measured on: all labelled ones, and the band of the true boundaries."""
+
 
 @dataclass(frozen=True)
 class ImageScores:
@@ -27,7 +30,7 @@ class ImageScores:
 
 @dataclass
 class Scores:
-    """Scores in [0, 1], NaN where there is nothing to score.
+    """Scores in [0, 1], NaN where there is nothing to score; of calibration errors less is better, of all else more.
 
     Attributes:
         means: scores of the whole data set by name, such as "miou".
@@ -36,6 +39,8 @@ class Scores:
         categories: scores per Cityscapes category: {"flat": {"category_iou": ...}, ...}; empty for other classes.
         crops: mean IoU by crop factor of the distance-based evaluation; empty if it was not asked for.
         confusion: (K, K) int64, pixels of each true class (row) by predicted class (column); None if not counted.
+        reliability: by region, "all" or "boundary": the number of "pixels", the mean "confidence" and the "accuracy" in
+            each bin of confidence, of one width from 0 to 1; empty if it was not asked for.
         images: scores of the single images in the order of the data set; empty if batches had no names.
         epoch: epoch of the training that was evaluated, counted from 1; None outside of a training.
         training_seconds: time of the training that led to them, validations included; None if it was not measured.
@@ -47,6 +52,7 @@ class Scores:
     categories: dict[str, dict[str, float]] = field(default_factory=dict)
     crops: dict[str, float] = field(default_factory=dict)
     confusion: npt.NDArray[np.int64] | None = None
+    reliability: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     images: list[ImageScores] = field(default_factory=list)
     epoch: int | None = None
     training_seconds: float | None = None

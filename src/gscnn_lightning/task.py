@@ -90,6 +90,10 @@ class GSCNNTask(pl.LightningModule):
         flip_average: average with the mirrored images, too.
         **network: arguments of `GSCNN`, such as ``backbone`` and ``shape_stream``.
 
+    Attributes:
+        trust_maps: which of "confidence" and "entropy" `predict_step` puts into its predictions; none by default,
+            those among the formats of a `PredictionWriter` where there is one.
+
     Raises:
         ValueError: a setting is out of range, or does not go with another; the message says which.
         BackboneError: the backbone is unknown or cannot serve.
@@ -157,6 +161,7 @@ class GSCNNTask(pl.LightningModule):
         self.stage_scores: dict[str, Scores] = {}
         self.step_losses: dict[str, Tensor] = {}
         self.is_folded = False
+        self.trust_maps: Sequence[str] = ()
 
     def configure_network(self, **network: Any) -> None:  # noqa: ANN401
         """Build the network.
@@ -450,12 +455,12 @@ class GSCNNTask(pl.LightningModule):
 
     @torch.compiler.disable
     def _score(self, output: GSCNNOutput, loss: Tensor, batch: Batch, stage: str) -> None:
-        self._metrics_of(stage).update(output.labels, output.boundary_prob, batch)
+        self._metrics_of(stage).update(output.labels, output.boundary_prob, batch, output.seg_logits)
         self.log(f"{stage}/loss_segmentation", loss, batch_size=len(batch["mask"]), sync_dist=True)
 
     @torch.compiler.disable
     def _predictions(self, output: GSCNNOutput, batch: Batch) -> list[Prediction]:
-        return predictions(output, batch)
+        return predictions(output, batch, trust=self.trust_maps)
 
     def _log_scores(self, stage: str) -> None:
         metrics = self._metrics_of(stage)

@@ -96,7 +96,7 @@ class ColorTask(pl.LightningModule):
             self.log(f"{stage}/{name}", value)
 
     def predict_step(self, batch, batch_idx):
-        return predictions(self(batch["image"]), batch)
+        return predictions(self(batch["image"]), batch, trust=getattr(self, "trust_maps", ()))
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.5)

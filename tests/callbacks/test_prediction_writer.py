@@ -5,6 +5,7 @@ import torch
 
 from gscnn_lightning.callbacks import PredictionWriter
 from gscnn_lightning.errors import DataError
+from gscnn_lightning.output import TRUST
 
 
 def predict(make_trainer, task, data, callback, **settings):
@@ -25,6 +26,25 @@ def test_every_image_has_its_pictures(make_trainer, color_task, squares_data, tm
     np.testing.assert_array_equal(color, np.asarray(squares_data.class_colors)[labels])
     prob = cv2.imread(str(folder / "05_boundary.png"), cv2.IMREAD_UNCHANGED) / 255
     np.testing.assert_allclose(prob, output.boundary_logits.sigmoid()[0, 0].detach().numpy(), atol=0.5 / 255 + 1e-6)
+
+
+def test_trust_is_written_where_it_is_asked_for(make_trainer, color_task, squares_data, tmp_path):
+    task = color_task()
+    predict(make_trainer, task, squares_data(2), PredictionWriter(formats=["entropy", "confidence"]))
+    folder = tmp_path / "run" / "predictions" / "city"
+    assert sorted(p.name for p in folder.iterdir()) == [f"{i:02}_{k}.png" for i in (0, 1) for k in TRUST]
+    output = task.eval()(squares_data(2).predict_dataloader().dataset[1]["image"][None])
+    prob = output.seg_logits.detach().softmax(1)[0].numpy()
+    found = {kind: cv2.imread(str(folder / f"01_{kind}.png"), cv2.IMREAD_UNCHANGED) for kind in TRUST}
+    np.testing.assert_array_equal(found["confidence"], np.rint(255 * prob.max(0)))
+    np.testing.assert_allclose(found["entropy"] / 255, -(prob * np.log(prob)).sum(0) / np.log(3), atol=0.003)
+
+
+def test_writers_of_other_formats_side_by_side(make_trainer, color_task, squares_data, tmp_path):
+    writers = [PredictionWriter(formats=["confidence"]), PredictionWriter(formats=["labels"])]
+    make_trainer(writers).predict(color_task(), datamodule=squares_data(1), return_predictions=False)
+    names = sorted(path.name for path in (tmp_path / "run" / "predictions" / "city").iterdir())
+    assert names == ["00_confidence.png", "00_labels.png"]
 
 
 def test_overlay_shows_photo_tint_and_outlines(make_trainer, color_task, squares_data, tmp_path):

@@ -1,6 +1,7 @@
 import csv
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -96,6 +97,24 @@ def test_a_test_is_recorded_too(make_trainer, tmp_path):
     assert len(table(tmp_path / "run/image_scores.csv")) == VAL_SAMPLES
     assert len(table(tmp_path / "run/confusion_matrix.csv")) == 19
     assert (tmp_path / "run/environment.json").is_file()
+
+
+def test_a_test_tells_how_reliable_the_network_is(make_trainer, tmp_path, capsys):
+    make_trainer([RunRecord(), RunSummary()]).test(GSCNNTask(19, **SETTINGS), datamodule=scenes(), verbose=False)
+    means = json.loads((tmp_path / "run/scores_test.json").read_text())["means"]
+    rows = table(tmp_path / "run/reliability.csv")
+    assert [row["region"] for row in rows] == ["all"] * 15 + ["boundary"] * 15
+    assert (rows[3]["from"], rows[3]["to"]) == ("0.2", "0.266667")
+    for region, name in (("all", "ece"), ("boundary", "ece_boundary")):
+        bins = [row for row in rows if row["region"] == region and row["pixels"] != "0"]
+        total = sum(int(row["pixels"]) for row in bins)
+        gaps = [int(row["pixels"]) * abs(float(row["accuracy"]) - float(row["confidence"])) for row in bins]
+        assert means[name] == pytest.approx(sum(gaps) / total, abs=1e-12)
+        assert all(float(row["from"]) - 1e-6 < float(row["confidence"]) <= float(row["to"]) + 1e-6 for row in bins)
+    assert cv2.imread(str(tmp_path / "run/reliability.png")).shape[2] == 3
+    out = capsys.readouterr().out
+    assert f"calibration error (ECE) {100 * means['ece']:.1f}" in " ".join(out.split())
+    assert "reliability" in out
 
 
 def test_what_an_older_version_kept_is_taken_up(make_trainer, color_task, squares_data, tmp_path):

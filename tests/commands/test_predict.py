@@ -263,12 +263,30 @@ def test_places_that_cannot_be_written_to(checkpoint, pictures, out, words, caps
     assert len(message.splitlines()) <= 2, "one line, and one that names the help"
 
 
+def test_confidence_and_entropy_are_those_of_the_averaged_probabilities(checkpoint, tmp_path):
+    path, task = checkpoint
+    cv2.imwrite("photo.png", photo())
+    how = ["--window", "[32,64]", "--scales", "[0.5,1]", "--flip", "true"]
+    run(path, "photo.png", "--out", "out", "--formats", "[labels,confidence,entropy]", *how)
+    assert sorted(p.name for p in Path("out").glob("*.png")) == [
+        f"photo_{kind}.png" for kind in ("confidence", "entropy", "labels")
+    ]
+    image = torch.from_numpy(photo()[..., ::-1].transpose(2, 0, 1).copy())[None]
+    prob = predict_logits(task, image, (32, 64), scales=(0.5, 1), flip=True).seg_logits[0].softmax(0).numpy()
+    near = {"atol": 0.5 / 255 + 1e-4}  # the command folds batch normalisation
+    np.testing.assert_allclose(read("out/photo_confidence.png") / 255, prob.max(0), **near)
+    np.testing.assert_allclose(read("out/photo_entropy.png") / 255, -(prob * np.log(prob)).sum(0) / np.log(11), **near)
+    np.testing.assert_array_equal(read("out/photo_labels.png"), prob.argmax(0))
+    run(path, "out", "photo.png", "--out", "out", "--formats", "[labels]", *how)  # what was made is no input
+    assert len(list(Path("out").glob("*.png"))) == 3
+
+
 def test_large_pictures_pass_in_blocks_and_small_memory_ends_no_run(checkpoint, monkeypatch, capsys):
     path, _ = checkpoint
     Path("in").mkdir()
     cv2.imwrite("in/large.png", photo(size=(700, 900)))
     cv2.imwrite("in/small.png", photo())
-    kinds = "[labels,boundary,gates,overlay]"
+    kinds = "[labels,boundary,gates,overlay,confidence,entropy]"
     run(path, "in/large.png", "--out", "whole", "--formats", kinds, "--window", "[256,256]")
     monkeypatch.setattr(predictor, "_LARGE", 300 * 300)
     monkeypatch.setattr(predictor, "_SCORE_BYTES", 11 * 4 * 400 * 400)
@@ -279,6 +297,9 @@ def test_large_pictures_pass_in_blocks_and_small_memory_ends_no_run(checkpoint, 
     boundaries = [read(f"{folder}/large_boundary.png").astype(int) for folder in ("whole", "blocks")]
     assert np.abs(boundaries[0] - boundaries[1]).mean() < 8
     assert read("blocks/large_gate3.png").shape == (700, 900, 3)
+    for kind in ("confidence", "entropy"):
+        one, other = (read(f"{folder}/large_{kind}.png").astype(int) for folder in ("whole", "blocks"))
+        assert np.abs(one - other).mean() < 4
 
     def no_memory(self, turns, name, picture):
         if name == "large":

@@ -3,7 +3,7 @@ import math
 import cv2
 import pytest
 
-from gscnn_lightning.drawing.plots import plot_distance_curves, plot_learning_curves
+from gscnn_lightning.drawing.plots import plot_distance_curves, plot_learning_curves, plot_reliability
 from gscnn_lightning.errors import DataError
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.run_folder.metrics_csv import read_metrics
@@ -59,3 +59,17 @@ def test_useless_metrics_files_are_named(tmp_path, content, message):
 def test_curves_are_drawn_even_with_gaps(tmp_path):
     plot_distance_curves({"A": {"0": 0.8, "200": math.nan}, "B": {"0": 0.7, "200": 0.5}}, tmp_path / "c.png")
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_reliability_is_drawn_even_with_empty_bins(tmp_path):
+    nothing = {"pixels": [0.0] * 3, "confidence": [math.nan] * 3, "accuracy": [math.nan] * 3}
+    some = {"pixels": [0.0, 5.0, 95.0], "confidence": [math.nan, 0.6, 0.9], "accuracy": [math.nan, 0.2, 0.9]}
+    sizes = []
+    for name, bins in (("nothing", nothing), ("some", some)):
+        plot_reliability(
+            {"all": bins, "boundary": nothing}, {"all": 0.1, "boundary": math.nan}, tmp_path / f"{name}.png"
+        )
+        picture = cv2.imread(str(tmp_path / f"{name}.png"))
+        sizes.append((picture.shape, int((picture != 255).sum())))
+    assert sizes[0][0] == sizes[1][0]
+    assert sizes[0][1] < sizes[1][1], "a curve more"

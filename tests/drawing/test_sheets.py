@@ -6,7 +6,7 @@ import pytest
 from gscnn_lightning.boundaries import label_boundaries
 from gscnn_lightning.classes import CAMVID
 from gscnn_lightning.drawing.maps import colorize_labels, heat_map
-from gscnn_lightning.drawing.sheets import contact_sheet
+from gscnn_lightning.drawing.sheets import SuspectCrop, contact_sheet, suspect_sheet
 from gscnn_lightning.output import Prediction
 
 
@@ -50,3 +50,29 @@ def test_constant_gates_and_long_names_can_be_drawn(row):
     sheet = contact_sheet([flat], ["c" * 200] * 11, CAMVID.colors, cell_width=40)
     gate = sheet[34 : 34 + 30, 12 + 4 * 46 :][:, :40].reshape(-1, 3)
     assert len(np.unique(gate, axis=0)) == 1
+
+
+def test_suspects_have_their_region_outlined_in_three_pictures_of_one_size():
+    labels = np.zeros((30, 40), np.uint8)
+    labels[10:20, 10:20] = 1
+    region = labels == 1
+    photo = np.full((30, 40, 3), 90, np.uint8)
+    crop = SuspectCrop(photo, labels, np.zeros_like(labels), region, ("city/a", "label: car", "predicted: road"))
+    tall = SuspectCrop(photo[:, :10], labels[:, :10], labels[:, :10], region[:, :10], ("b", "", ""))
+    sheet = suspect_sheet([crop, tall, crop], ("road", "car"), ((128, 64, 128), (0, 0, 142)), cell_width=80)
+    assert sheet.dtype == np.uint8
+    assert sheet.shape[1] == 2 * 12 + 6 * 80 + 5 * 6
+    below = 2 * 17  # the titles
+    cells = [sheet[below : below + 60, 12 + place * 86 : 12 + place * 86 + 80] for place in range(3)]
+    for cell, inside, outside in zip(
+        cells, (90, (0, 0, 142), (128, 64, 128)), (90, *[(128, 64, 128)] * 2), strict=True
+    ):
+        assert (cell[30, 30] == inside).all()
+        assert (cell[5, 70] == outside).all()
+        assert (cell[20, 21:39] == 255).all(), "a light line on the region's edge"
+        assert (cell[18, 21:39] <= cell[5, 70]).all(), "with a dark one around it"
+    upright = sheet[below : below + 80, 12 + 3 * 86 : 12 + 3 * 86 + 80]
+    assert (upright[:, :20] == 90).all(), "as high as others are wide, at most"
+    assert (upright[:80, 30:] == 255).all()
+    with pytest.raises(ValueError, match="no crops"):
+        suspect_sheet([], ("road",), ((0, 0, 0),))

@@ -12,6 +12,7 @@ from gscnn_lightning.metrics import (
     BoundaryODS,
     CityscapesScores,
     boundary_iou,
+    calibration_error,
     distance_crop_iou,
 )
 from gscnn_lightning.metrics.evaluation import Evaluation
@@ -59,6 +60,25 @@ def test_scores_are_those_of_the_metrics(frames):
     ods = BoundaryODS(1)
     ods.update(prob, batch["boundary"].masked_fill(labels[:, None] == 255, 255))
     assert scores.means["boundary_ods"] == ods.compute()["ods"]
+
+
+def test_calibration_is_that_of_the_softmax_where_there_are_logits(frames):
+    logits = torch.randn(5, 19, 40, 60, generator=torch.Generator().manual_seed(0))
+    evaluation = Evaluation(CITYSCAPES.names, 255, [1], everything=True)
+    evaluation.update(*frames, logits)
+    scores = evaluation.compute()
+    expected = calibration_error(logits.softmax(1), frames[2]["mask"])
+    assert (scores.means["ece"], scores.means["ece_boundary"]) == (expected["ece"], expected["ece_boundary"])
+    for index, region in enumerate(("all", "boundary")):
+        assert same(scores.reliability[region]["accuracy"], expected["accuracy"][index])
+        assert len(scores.reliability[region]["pixels"]) == 15
+    again = evaluation.compute_from(evaluation.state())
+    assert again.means["ece"] == scores.means["ece"]
+    evaluation.reset()
+    evaluation.update(*frames)
+    without = evaluation.compute()
+    assert "ece" not in without.means
+    assert without.reliability == evaluation.compute_from(evaluation.state()).reliability == {}
 
 
 def test_validation_has_only_what_it_logs(frames):

@@ -9,19 +9,21 @@ import numpy as np
 import torch
 from tests.metrics.maps import blobs
 from gscnn_lightning.data.samplers import EvalSampler
-from gscnn_lightning.metrics import (BoundaryFScore, BoundaryIoU, BoundaryODS, CityscapesScores, DistanceCropIoU,
-                                     SegmentationScores, TrimapIoU)
+from gscnn_lightning.metrics import (BoundaryFScore, BoundaryIoU, BoundaryODS, CalibrationError, CityscapesScores,
+                                     DistanceCropIoU, SegmentationScores, TrimapIoU)
 
 rank, store = int(sys.argv[1]), sys.argv[2]
 rng = np.random.default_rng(0)
 preds, target = blobs(rng, (7, 40, 60), 19), blobs(rng, (7, 40, 60), 19, 255)
 prob, boundary = torch.from_numpy(rng.random((7, 40, 60))), torch.from_numpy(rng.integers(0, 2, (7, 40, 60)))
+shares = torch.from_numpy(rng.normal(size=(7, 19, 40, 60)).astype(np.float32)).softmax(1)
 instances = target * 1000 + 13000  # train ids 11 to 18 become 24 to 31
 
 def scores(indices):
     metrics = {
         BoundaryFScore(19, [1, 3], average="none"): (preds, target), BoundaryIoU(19, average="none"): (preds, target),
-        BoundaryODS(1): (prob, boundary), CityscapesScores(): (preds, target, instances),
+        BoundaryODS(1): (prob, boundary), CalibrationError(): (shares, target),
+        CityscapesScores(): (preds, target, instances),
         DistanceCropIoU(19): (preds, target), SegmentationScores(19): (preds, target),
         TrimapIoU(19, [1, 2]): (preds, target)}
     for batch in [indices[i : i + 2] for i in range(0, len(indices), 2)]:

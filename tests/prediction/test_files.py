@@ -7,7 +7,7 @@ from gscnn_lightning.errors import DataError, SettingError
 from gscnn_lightning.output import Prediction
 from gscnn_lightning.prediction.files import PredictionFiles
 
-ALL = ("labels", "ids", "color", "overlay", "boundary", "gates")
+ALL = ("labels", "ids", "color", "overlay", "boundary", "gates", "confidence", "entropy")
 
 
 @pytest.fixture
@@ -16,7 +16,8 @@ def prediction():
     labels = np.arange(20, dtype=np.uint8).repeat(3).reshape(6, 10).repeat(4, 0).repeat(4, 1) % 19
     photo = rng.integers(0, 256, (*labels.shape, 3), np.uint8)
     gates = tuple(rng.random((5, 7)).astype(np.float32) for _ in range(3))
-    return Prediction("city/a", photo, labels, rng.random(labels.shape).astype(np.float32), gates)
+    prob, confidence, entropy = rng.random((3, *labels.shape)).astype(np.float32)
+    return Prediction("city/a", photo, labels, prob, gates, confidence=confidence, entropy=entropy)
 
 
 def read(path):
@@ -29,13 +30,17 @@ def test_every_format(prediction, tmp_path):
     files.write(prediction)
     paths = files.paths("city/a", shape_stream=True)
     assert sorted(paths) == sorted((tmp_path / "city").iterdir())
-    assert len(paths) == 8
+    assert len(paths) == 10
     np.testing.assert_array_equal(read(tmp_path / "city/a_labels.png"), prediction.preds)
     ids = read(tmp_path / "city/a_ids.png")
     np.testing.assert_array_equal(ids, np.vectorize(CITYSCAPES_TRAIN_ID_TO_ID.get)(prediction.preds))
     np.testing.assert_array_equal(read(tmp_path / "city/a_color.png"), np.array(CITYSCAPES.colors)[prediction.preds])
     prob = read(tmp_path / "city/a_boundary.png") / 255
     np.testing.assert_allclose(prob, prediction.boundary_prob, atol=0.5 / 255 + 1e-6)
+    for kind in ("confidence", "entropy"):
+        share = read(tmp_path / f"city/a_{kind}.png")
+        assert (share.dtype, share.shape) == (np.uint8, prediction.preds.shape)
+        np.testing.assert_allclose(share / 255, getattr(prediction, kind), atol=0.5 / 255 + 1e-6)
     assert read(tmp_path / "city/a_gate3.png").shape == (*prediction.preds.shape, 3)
 
 
@@ -65,6 +70,13 @@ def test_formats_that_cannot_be(tmp_path):
         PredictionFiles(tmp_path, CITYSCAPES.names, CITYSCAPES.colors, ("jpeg",))
     with pytest.raises(SettingError, match="official ids need the 19 Cityscapes classes"):
         PredictionFiles(tmp_path, CAMVID.names, CAMVID.colors, ("ids",))
+
+
+def test_records_without_what_is_to_be_written(prediction, tmp_path):
+    files = PredictionFiles(tmp_path, CAMVID.names, CAMVID.colors, ("labels", "entropy"))
+    with pytest.raises(ValueError, match=r"a has no entropy: make its record with trust=\('entropy',\)"):
+        files.write(Prediction("a", prediction.photo, prediction.preds))
+    assert not list(tmp_path.iterdir())
 
 
 def test_folder_that_cannot_be_made(prediction, tmp_path):

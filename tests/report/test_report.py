@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -10,14 +11,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from PIL import Image
-from tests.made_run import NAMES, write_run, write_scores
+from tests.made_run import NAMES, write_rows, write_run, write_scores
 
 from gscnn_lightning.commands.main import main as tools
+from gscnn_lightning.drawing.plots import plot_reliability
 from gscnn_lightning.errors import DataError, SettingError
 from gscnn_lightning.report import render_report
 from gscnn_lightning.report.charts import as_line, draw
 from gscnn_lightning.report.gallery import LAYERS, fixed_gallery, worst_gallery
-from gscnn_lightning.report.page import _taken_for
+from gscnn_lightning.report.page import _chart_groups, _taken_for
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.run_folder.metrics_csv import read_metrics
 from gscnn_lightning.run_folder.pictures import folder_name
@@ -130,6 +132,34 @@ def test_tables_have_the_numbers_of_the_runs(page, two_runs):
     assert "60.0 +10.0" in page.text
     assert "1:23 min" in page.text
     assert "4 of 4" in page.text
+
+
+def test_reliability_is_shown_of_runs_that_were_tested(tmp_path, html):
+    assert "Reliability" not in html
+    run = write_run(tmp_path / "run")
+    assert RunFolder(run).reliability_picture.name == "reliability.png"
+    bins = {"pixels": [0.0, 8.0], "confidence": [math.nan, 0.9], "accuracy": [math.nan, 0.7]}
+    plot_reliability({"all": bins, "boundary": bins}, {"all": 0.2, "boundary": 0.2}, run / "reliability.png")
+    record = json.loads((run / "scores_val.json").read_text())
+    record["means"] |= {"ece": 0.0213, "ece_boundary": None}
+    (run / "scores_test.json").write_text(json.dumps(record))
+    page = Page(render_report(load_runs([run])))
+    (image,) = [image for image in page.find("img") if image["alt"].startswith("Accuracy against confidence")]
+    assert image["alt"].endswith(", calibration error (ECE) 2.1 %, ECE within 3 px of boundaries – %")
+    assert base64.b64decode(image["src"].partition(",")[2]) == (run / "reliability.png").read_bytes()
+    assert {"href": "#reliability"} in page.find("a")
+    assert {link["href"][1:] for link in page.find("a")} <= {a["id"] for _, a in page.elements if "id" in a}
+    (run / "reliability.png").write_bytes(b"damaged")
+    assert "Reliability" not in render_report(load_runs([run]))
+
+
+def test_less_is_better_of_calibration_errors(tmp_path):
+    run = write_run(tmp_path / "run")
+    write_rows(run / "metrics.csv", ["epoch", "step", "val/ece", "val/miou"], [[0, 9, 0.1, 0.5], [1, 19, 0.05, 0.4]])
+    charts = {chart.title: chart for _, group in _chart_groups(load_runs([run])) for chart in group}
+    assert charts["Mean IoU"].curves[0].best is not None
+    assert charts["Calibration error (ECE)"].curves[0].best is None, "the largest error is no best value"
+    assert charts["Calibration error (ECE)"].curves[0].value == "5.0"
 
 
 def test_text_of_the_user_is_escaped(page, html):

@@ -23,7 +23,7 @@ class PredictionWriter(BasePredictionWriter):
     Args:
         output_dir: where to write; default ``predictions/`` in the run's directory.
         formats: what to write: "labels" (train ids), "ids" (official Cityscapes ids), "color", "overlay", "boundary",
-            "gates".
+            "gates", "confidence", "entropy".
 
     Raises:
         DataError: if there is neither ``output_dir`` nor a logger to take the directory from, or if a file exists.
@@ -48,6 +48,9 @@ class PredictionWriter(BasePredictionWriter):
         if stage == "predict" and directory is not None:
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             self._files = PredictionFiles(directory, data.class_names, data.class_colors, self.formats)
+            task: Any = pl_module
+            # There may be a writer of other formats beside this one.
+            task.trust_maps = tuple({*getattr(task, "trust_maps", ()), *self._files.trust})
 
     def write_on_batch_end(
         self,

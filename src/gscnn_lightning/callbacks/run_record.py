@@ -16,16 +16,18 @@ from gscnn_lightning.callbacks._trainer import (
     monitored_value,
     run_folder,
 )
-from gscnn_lightning.drawing.plots import plot_confusion, plot_distance_curves
+from gscnn_lightning.drawing.plots import plot_confusion, plot_distance_curves, plot_reliability
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.run_folder.environment import environment
 from gscnn_lightning.run_folder.score_files import (
     write_confusion,
     write_image_scores,
     write_json,
+    write_reliability,
     write_scores,
     write_table,
 )
+from gscnn_lightning.score_names import ECE, ECE_BOUNDARY
 from gscnn_lightning.scores import Scores
 from gscnn_lightning.tracking import announce, log_record, log_scores, wandb_run_id
 
@@ -38,8 +40,9 @@ class RunRecord(pl.Callback):
     from the evaluation: ``image_scores.csv`` (boundary F and mIoU of every image), ``confusion_matrix.csv`` (pixels,
     rows are true classes) and ``confusion_matrix.png``. After an evaluation, and when a training has ended and all
     other files are there: ``scores_val.json`` or ``scores_test.json``; after a test also ``scores_test.csv`` and
-    ``distance_curve.png``. W&B and TensorBoard, where a run has them, get the scores per class and W&B the environment
-    and the confusion matrix, too. The id of the W&B run is kept in checkpoints.
+    ``distance_curve.png``, ``reliability.csv`` and ``reliability.png``. W&B and TensorBoard, where a run has them, get
+    the scores per class and W&B the environment and the confusion matrix, too. The id of the W&B run is kept in
+    checkpoints.
 
     Reads ``stage_scores`` of the task, {"val": `gscnn_lightning.scores.Scores`, "test": ...}, and ``class_names``
     and ``class_colors`` of the data module, or of the task where there is none.
@@ -187,6 +190,11 @@ class RunRecord(pl.Callback):
             if scores.crops:
                 with if_possible(trainer, "distance curve"):
                     plot_distance_curves({"": scores.crops}, self._run.distance_curve)
+            if scores.reliability:
+                write_reliability(self._run, scores.reliability)
+                errors = {"all": scores.means[ECE], "boundary": scores.means[ECE_BOUNDARY]}
+                with if_possible(trainer, "reliability plot"):
+                    plot_reliability(scores.reliability, errors, self._run.reliability_picture)
 
 
 def _classes(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any:  # noqa: ANN401

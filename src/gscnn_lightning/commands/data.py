@@ -87,3 +87,96 @@ def preview(
     ]
     write_picture(out, sample_sheet(drawn, data.class_names, data.class_colors), overwrite=True)
     say(f"{samples} training samples are drawn in {out}")
+
+
+def suspects(
+    checkpoint: str,
+    /,
+    out: Path = Path("suspects"),
+    split: Literal["train", "val", "test"] = "val",
+    top: int = 12,
+    window: tuple[int, int] | None = None,
+    overlap: float = 0.25,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    device: str = "auto",
+    others: Sequence[str] = (),
+) -> int:
+    """Find labels that may be wrong: where a trained network contradicts them most confidently.
+
+    Class errors are regions that are labelled as one class and predicted as another, away from the boundary of the two;
+    what the network confuses in other frames, too, counts for less. Displaced boundaries are those of labelled segments
+    whose outline the predicted one parallels at a distance of 3 to 10 pixels. Scores are multiples of that of the
+    strongest suspect in a usual frame. The frames are only read. Of the training split, a network that has learned the
+    errors by heart does not find them all. The data are those of the checkpoint's run, unless --config or --data says
+    otherwise.
+
+    Examples:
+      gscnn data suspects best.ckpt
+      gscnn data suspects best.ckpt --config camvid --data.root CamVid --split train --top 30 --out suspects
+
+    Args:
+        checkpoint: best.ckpt or last.ckpt of a run.
+        out: folder for suspects.csv, suspect_frames.csv and suspects.png.
+        split: which frames.
+        top: number of suspects of either kind that are printed and drawn in suspects.png; the tables have all.
+        window: height and width of sliding windows, None for whole images.
+        overlap: share of a window that it has in common with the next.
+        scales: sizes of the images as factors; probabilities are averaged.
+        flip: average with the mirrored images, too.
+        device: cpu, cuda, cuda:1, mps, or auto for the fastest there is.
+        others: those of gscnn-fit that are about data, such as --config FILE, --data CLASS and --data.root PATH.
+
+    Returns:
+        Exit code: 0, or 1 if a frame could not be read or predicted.
+
+    Raises:
+        GSCNNError: the checkpoint or the data cannot be used; the message says why.
+    """
+    from gscnn_lightning.agreement import check_classes
+    from gscnn_lightning.checkpoint import load_task, read_checkpoint
+    from gscnn_lightning.errors import SettingError
+    from gscnn_lightning.fit_settings import data_of_checkpoint
+    from gscnn_lightning.inference import check_settings
+    from gscnn_lightning.metrics.suspects import KINDS
+    from gscnn_lightning.prediction.files import output_folder
+    from gscnn_lightning.prediction.suspects import (
+        FRAMES,
+        SHEET,
+        TABLE,
+        LabelCheck,
+        draw_suspects,
+        suspects_table,
+        write_suspects,
+    )
+    from gscnn_lightning.terminal import progress, say
+
+    if top < 1:
+        raise SettingError(f"top is {top}: give a number of suspects of 1 or more")
+    check_settings(window, overlap, scales)
+    read_checkpoint(checkpoint)
+    data = data_of_checkpoint(checkpoint, others)
+    task = load_task(checkpoint, device, fold=True, window=window, overlap=overlap, scales=scales, flip_average=flip)
+    check_classes(task.class_names, data.class_names, f"checkpoint {checkpoint}", "the data")
+    check = LabelCheck(task, data, split)
+    out = output_folder(out)  # before minutes of predicting, if it cannot be one
+    with progress(len(check.frames), "frames") as advance:
+        checked = check.run(advance)
+    write_suspects(checked, data.class_names, out)
+    for kind in KINDS:
+        if checked.of_kind(kind):
+            say(suspects_table(checked, data.class_names, kind, top))
+    worst = [suspect for kind in KINDS for suspect in checked.of_kind(kind)[:top]]
+    if worst:
+        draw_suspects(check, checked, worst, out / SHEET)
+    for note in checked.notes:
+        say(f"note: {split}: {note}", stderr=True)
+    if checked.unlabelled:
+        say(f"note: {split}: {checked.unlabelled} frames have no labels, and were left out", stderr=True)
+    for message in checked.failed:
+        say(f"not checked: {message}", stderr=True)
+    suspicious = len({suspect.frame for suspect in checked.suspects})
+    files = ", ".join([TABLE, FRAMES, *([SHEET] if worst else [])])
+    found = f"{len(checked.suspects)} suspects in {suspicious} of {len(checked.names)} frames"
+    say(f"{found}; saved in {out}: {files}")
+    return 1 if checked.failed else 0

@@ -16,6 +16,7 @@ COMMANDS: dict[tuple[str, ...], str] = {
     ("scenes",): "scenes.scenes",
     ("data", "check"): "data.check",
     ("data", "preview"): "data.preview",
+    ("data", "suspects"): "data.suspects",
     ("predict",): "predict.predict",
     ("compare",): "compare.compare",
     ("report",): "report.report",

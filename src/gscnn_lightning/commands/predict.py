@@ -38,7 +38,9 @@ def predict(
         checkpoint: best.ckpt or last.ckpt of a run.
         inputs: images, folders, patterns and videos; for a submission the folder of Cityscapes.
         out: folder to write to.
-        formats: what to write: labels (train ids), ids (official Cityscapes ids), color, overlay, boundary, gates.
+        formats: what to write: labels (train ids), ids (official Cityscapes ids), color, overlay, boundary, gates,
+            confidence (probability of the predicted class) and entropy (0 where one class is certain, 1 where all K
+            classes have the same probability), both times 255.
         window: height and width of sliding windows; by default whole images, and 1024x1024 for pictures of more than
             4 megapixels at their largest scale.
         overlap: share of a window that it has in common with the next.

@@ -1,4 +1,4 @@
-"""Plots: learning curves, confusion matrices, curves of the distance-based evaluation."""
+"""Plots: learning curves, confusion matrices, reliability, curves of the distance-based evaluation."""
 
 import math
 import warnings
@@ -185,6 +185,43 @@ def plot_score_curves(
         axes.grid(alpha=0.25)
         axes.spines[["right", "top"]].set_visible(False)
         axes.legend(frameon=False, fontsize="small")
+    figure.savefig(path, dpi=130)
+
+
+def plot_reliability(
+    regions: Mapping[str, Mapping[str, Sequence[float]]], errors: Mapping[str, float], path: Path
+) -> None:
+    """Draw accuracy against confidence, and below it how many pixels have which confidence.
+
+    Where a curve lies below the diagonal, the network is right less often than it says.
+
+    Args:
+        regions: "pixels", "confidence" and "accuracy" by bin, of "all" pixels and of those near a "boundary"; bins are
+            of one width from 0 to 1, NaN where they are empty.
+        errors: calibration error of each region, in [0, 1] or NaN.
+        path: picture to write; its suffix decides the format.
+    """
+    titles = {"all": "all pixels", "boundary": "within 3 px of boundaries"}
+    figure = Figure(figsize=(5.2, 5.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    upper.plot([0, 100], [0, 100], "--", color="0.6", linewidth=1, label="as often right as it says")
+    for index, (region, bins) in enumerate(regions.items()):
+        pixels, confidence, accuracy = (
+            np.asarray(bins[part], np.float64) for part in ("pixels", "confidence", "accuracy")
+        )
+        known = pixels > 0
+        error = errors.get(region, math.nan)
+        label = f"{titles.get(region, region)}: ECE {100 * error:.1f} %" if math.isfinite(error) else titles[region]
+        upper.plot(100 * confidence[known], 100 * accuracy[known], ".-", color=f"C{index}", label=label, linewidth=1.6)
+        edges = np.linspace(0, 100, len(pixels) + 1)
+        lower.stairs(100 * pixels / max(1.0, pixels.sum()), edges, color=f"C{index}", linewidth=1.6)
+    upper.set(title="reliability", ylabel="right, in % of the pixels", xlim=(0, 100), ylim=(0, 100))
+    lower.set(xlabel="confidence: probability of the predicted class in %", ylabel="pixels in %", ylim=(0, None))
+    for axes in (upper, lower):
+        axes.grid(alpha=0.25)
+        axes.spines[["right", "top"]].set_visible(False)
+    upper.legend(frameon=False, fontsize="small", loc="upper left")
     figure.savefig(path, dpi=130)
 
 

@@ -162,6 +162,90 @@ def sample_sheet(
     return np.concatenate(strips)
 
 
+@dataclass(frozen=True)
+class SuspectCrop:
+    """Part of a frame whose labels are in doubt.
+
+    Attributes:
+        photo: (H, W, 3) uint8 RGB.
+        labels: (H, W) integer train ids.
+        preds: (H, W) integer train ids.
+        region: (H, W) bool, the pixels in doubt.
+        captions: what stands below photo, labels and prediction.
+    """
+
+    photo: Picture
+    labels: npt.NDArray[np.integer]
+    preds: npt.NDArray[np.integer]
+    region: npt.NDArray[np.bool_]
+    captions: tuple[str, str, str]
+
+
+def suspect_sheet(
+    crops: Sequence[SuspectCrop],
+    class_names: Sequence[str],
+    class_colors: Sequence[Color],
+    cell_width: int = 320,
+    per_row: int = 2,
+) -> Picture:
+    """One picture of labels in doubt: photo, labels and prediction with the region outlined, and a colour legend.
+
+    Args:
+        crops: the parts of frames, of any sizes.
+        class_names: names for the legend.
+        class_colors: one RGB colour (0 to 255) per class.
+        cell_width: width of each small picture in pixels; pictures are at most as high.
+        per_row: suspects side by side.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ValueError: if there are no crops.
+    """
+    if not crops:
+        raise ValueError("no crops: give at least one")
+    per_row = min(per_row, len(crops))
+    titles = ["photo", "labels", "prediction"] * per_row
+    width = 2 * _MARGIN + len(titles) * (cell_width + _GAP) - _GAP
+    strips = [_caption_strip(titles, cell_width, width, size=17, color=_INK)]
+    for start in range(0, len(crops), per_row):
+        row = crops[start : start + per_row]
+        pictures = [picture for crop in row for picture in _suspect_cells(crop, cell_width, class_colors)]
+        captions = [caption for crop in row for caption in crop.captions]
+        strips.append(_picture_strip(pictures, width))
+        strips.append(_caption_strip(captions, cell_width, width, size=12, color=_FAINT))
+    strips.append(_legend(class_names, class_colors, width))
+    return np.concatenate(strips)
+
+
+def _suspect_cells(crop: SuspectCrop, cell_width: int, class_colors: Sequence[Color]) -> list[Picture]:
+    """Photo, labels and prediction of one size, with the outline of the region in them."""
+    height, width = crop.region.shape
+    scale = min(cell_width / width, cell_width / height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+
+    def fit(picture: npt.NDArray[np.generic], interpolation: int) -> npt.NDArray[np.uint8]:
+        return cv2.resize(picture.astype(np.uint8), size, interpolation=interpolation).astype(np.uint8, copy=False)
+
+    smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    pictures = [
+        fit(crop.photo, smooth),
+        *(fit(colorize_labels(labels, class_colors), cv2.INTER_NEAREST) for labels in (crop.labels, crop.preds)),
+    ]
+    outlines, _ = cv2.findContours(fit(crop.region, cv2.INTER_NEAREST), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    cells = []
+    for picture in pictures:
+        drawn = np.ascontiguousarray(picture)
+        # Light on dark, to be seen on any class.
+        cv2.drawContours(drawn, outlines, -1, (0, 0, 0), 3)
+        cv2.drawContours(drawn, outlines, -1, (255, 255, 255), 1)
+        cell = _blank(size[1], cell_width)
+        cell[:, : size[0]] = drawn
+        cells.append(cell)
+    return cells
+
+
 def _sample_cells(sample: TrainingSample, cell_width: int, class_colors: Sequence[Color]) -> tuple[Picture, ...]:
     # Shrinking the picture first and the boundary with it would wash the lines out.
     small = _fit_width(sample.photo, cell_width)

@@ -12,14 +12,25 @@ from gscnn_lightning.metrics import (
     BoundaryFScore,
     BoundaryIoU,
     BoundaryODS,
+    CalibrationError,
     CityscapesScores,
     DistanceCropIoU,
     SegmentationScores,
 )
 from gscnn_lightning.metrics.cityscapes import CATEGORIES
 from gscnn_lightning.metrics.label_maps import check_distances, class_iou
-from gscnn_lightning.score_names import BOUNDARY_IOU, BOUNDARY_ODS, IIOU, IOU, MIOU, boundary_score, mean_name
-from gscnn_lightning.scores import ImageScores, Scores
+from gscnn_lightning.score_names import (
+    BOUNDARY_IOU,
+    BOUNDARY_ODS,
+    ECE,
+    ECE_BOUNDARY,
+    IIOU,
+    IOU,
+    MIOU,
+    boundary_score,
+    mean_name,
+)
+from gscnn_lightning.scores import RELIABILITY_REGIONS, ImageScores, Scores
 
 
 class Evaluation(nn.Module):
@@ -29,8 +40,9 @@ class Evaluation(nn.Module):
         class_names: K names of the classes.
         ignore_index: label of void pixels.
         boundary_tolerances: distances of the boundary F-score in pixels, or fractions of the diagonal below 1.
-        everything: also Boundary IoU, the distance-based crops, the boundary map's own score, and for the Cityscapes
-            classes what the official script prints. False for IoU, accuracy and boundary F-score alone.
+        everything: also Boundary IoU, the distance-based crops, the boundary map's own score, the calibration error,
+            and for the Cityscapes classes what the official script prints. False for IoU, accuracy and boundary F-score
+            alone.
     """
 
     def __init__(
@@ -54,11 +66,14 @@ class Evaluation(nn.Module):
         if everything:
             metrics["boundary_iou"] = BoundaryIoU(num_classes, ignore_index=ignore_index, average="none")
             metrics["crops"] = DistanceCropIoU(num_classes, ignore_index=ignore_index)
+            metrics["calibration"] = CalibrationError(ignore_index=ignore_index)
             metrics["ods"] = BoundaryODS(boundary_tolerances[0], ignore_index=ignore_index)
         self.metrics = nn.ModuleDict(metrics)
         self._images: list[tuple[str, dict[str, float]]] = []
 
-    def update(self, preds: Tensor, boundary_prob: Tensor | None, batch: Mapping[str, Any]) -> None:
+    def update(
+        self, preds: Tensor, boundary_prob: Tensor | None, batch: Mapping[str, Any], logits: Tensor | None = None
+    ) -> None:
         """Add a batch.
 
         Args:
@@ -67,6 +82,8 @@ class Evaluation(nn.Module):
             batch: "mask" (B, H, W) with the labels; "boundary" (B, 1, H, W) in {0, 1}, without which
                 ``boundary_prob`` is not scored; "instances" (B, H, W) where there are instance maps; and "name", B
                 strings, without which the images are not scored one by one.
+            logits: (B, K, H, W), whose softmax are the probabilities of the classes; None leaves the calibration error
+                out.
 
         Raises:
             ValueError: if something is missing, or shapes, data types or values are out of range.
@@ -87,6 +104,10 @@ class Evaluation(nn.Module):
                     # Void pixels are labelled 0 in the boundary map, which they should not be judged by.
                     ignored = (labels == self.ignore_index).unsqueeze(1)
                     metric.update(boundary_prob, batch["boundary"].masked_fill(ignored, 255))
+            elif isinstance(metric, CalibrationError):
+                # Image by image: the probabilities of a whole batch would be its largest tensor.
+                for scores, truth in zip(() if logits is None else logits.split(1), labels.split(1), strict=False):
+                    metric.update(scores.float().softmax(1), truth)
             elif isinstance(metric, CityscapesScores):
                 metric.update(preds, labels, batch.get("instances"))
             else:
@@ -118,6 +139,12 @@ class Evaluation(nn.Module):
         means.update({mean_name(name): v.nanmean() for name, v in classes.items() if mean_name(name) not in means})
         if "ods" in computed:
             means[BOUNDARY_ODS] = computed["ods"]["ods"]
+        reliability: dict[str, dict[str, list[float]]] = {}
+        if "calibration" in computed:
+            found = computed["calibration"]
+            means.update({ECE: found["ece"], ECE_BOUNDARY: found["ece_boundary"]})
+            parts = ("pixels", "confidence", "accuracy")
+            reliability = {r: {p: found[p][i].tolist() for p in parts} for i, r in enumerate(RELIABILITY_REGIONS)}
         confusion: Any = self.metrics["scores"].confusion
         return Scores(
             means={name: float(value) for name, value in means.items()},
@@ -126,6 +153,7 @@ class Evaluation(nn.Module):
             categories=categories,
             crops=crops,
             confusion=confusion.numpy().astype("int64"),
+            reliability=reliability,
             images=_of_all_processes(self._images),
         )
 
@@ -149,8 +177,9 @@ class Evaluation(nn.Module):
             metric.reset()
             for key in metric.metric_state:
                 setattr(metric, key, state[f"{name}.{key}"].to(getattr(metric, key)))
-            # The boundary map's own score is there only if there was a boundary map.
-            metric._update_count = int(name != "ods" or bool(state["ods.counts"].any()))
+            # The boundary map's own score is there only if there was a boundary map, calibration if there were logits.
+            optional = name in ("ods", "calibration")
+            metric._update_count = int(not optional or bool(state[f"{name}.counts"].any()))
         return self.compute()
 
     def _metrics(self) -> list[tuple[str, Metric]]:

@@ -2,6 +2,6 @@
 
 from typing import Literal
 
-Format = Literal["labels", "ids", "color", "overlay", "boundary", "gates"]
+Format = Literal["labels", "ids", "color", "overlay", "boundary", "gates", "confidence", "entropy"]
 DEFAULT_FORMATS: tuple[Format, ...] = ("labels", "color", "overlay", "boundary")
 """What is written of an image; `prediction.files.PredictionFiles` says what each is."""

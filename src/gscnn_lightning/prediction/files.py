@@ -14,12 +14,16 @@ from gscnn_lightning.data.files import shown
 from gscnn_lightning.drawing.files import write_picture
 from gscnn_lightning.drawing.maps import Color, colorize_labels, gate_map, overlay_boundaries, overlay_labels
 from gscnn_lightning.errors import SettingError
-from gscnn_lightning.output import Prediction
+from gscnn_lightning.output import TRUST, Prediction
 from gscnn_lightning.prediction import DEFAULT_FORMATS, Format
 
 _NUM_GATES = 3
 
-ENDINGS = ("labels", "ids", "color", "overlay", "boundary", *(f"gate{index + 1}" for index in range(_NUM_GATES)))
+ENDINGS = (
+    *("labels", "ids", "color", "overlay", "boundary"),
+    *(f"gate{index + 1}" for index in range(_NUM_GATES)),
+    *TRUST,
+)
 """What the names of all files end in, behind the name of the image and an underscore."""
 
 
@@ -34,9 +38,11 @@ class PredictionFiles:
     - "overlay": ``NAME_overlay.png``, photo tinted with class colours, class outlines in white;
     - "boundary": ``NAME_boundary.png``, boundary probability times 255, uint8;
     - "gates": ``NAME_gate1.png`` to ``NAME_gate3.png``, attention of the gated convolutions in false colours, each
-      stretched to its own range.
+      stretched to its own range;
+    - "confidence": ``NAME_confidence.png``, probability of the predicted class times 255, uint8;
+    - "entropy": ``NAME_entropy.png``, entropy of the probabilities as a share of log K, times 255, uint8.
 
-    The last two come only from a network with shape stream. A file appears under its name when it is complete, so
+    Boundary and gates come only from a network with shape stream. A file appears under its name when it is complete, so
     what an interrupted run leaves behind is usable.
 
     Args:
@@ -71,6 +77,11 @@ class PredictionFiles:
         self.formats = tuple(dict.fromkeys(formats))
         self.overwrite = overwrite
 
+    @property
+    def trust(self) -> tuple[str, ...]:
+        """Which of confidence and entropy a prediction needs for what is written."""
+        return tuple(name for name in TRUST if name in self.formats)
+
     def paths(self, name: str, shape_stream: bool) -> list[Path]:
         """Files that an image has when it is done.
 
@@ -104,7 +115,12 @@ class PredictionFiles:
 
         Raises:
             DataError: a file exists and is not to be overwritten, or cannot be written.
+            ValueError: confidence or entropy is to be written and was not asked for when the record was made.
         """
+        if lacking := [name for name in self.trust if getattr(prediction, name) is None]:
+            raise ValueError(
+                f"{prediction.name} has no {' and no '.join(lacking)}: make its record with trust={self.trust}"
+            )
         pictures = self._pictures(prediction)
         for path in self.paths(prediction.name, prediction.boundary_prob is not None):
             kind = path.name.rpartition("_")[2].removesuffix(".png")
@@ -124,12 +140,18 @@ class PredictionFiles:
                 color=(255, 255, 255),
             ),
         }
-        if prob is not None:
-            # OpenCV rounds as NumPy does, without maps of real numbers in between.
-            pictures["boundary"] = lambda: cv2.convertScaleAbs(prob.astype(np.float32, copy=False), alpha=255)
+        shares = {"boundary": prob, **{name: getattr(prediction, name) for name in TRUST}}
+        for kind, share in shares.items():
+            if share is not None:
+                pictures[kind] = lambda share=share: _bytes(share)  # type: ignore[misc]
         for index, gate in enumerate(prediction.gates):
             pictures[f"gate{index + 1}"] = lambda gate=gate: gate_map(gate, labels.shape)[0]  # type: ignore[misc]
         return pictures
+
+
+def _bytes(share: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """Numbers in [0, 1] times 255; OpenCV rounds as NumPy does, without maps of real numbers in between."""
+    return cv2.convertScaleAbs(share.astype(np.float32, copy=False), alpha=255).astype(np.uint8, copy=False)
 
 
 def _is_there(path: Path) -> bool:

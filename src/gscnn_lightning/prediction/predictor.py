@@ -201,7 +201,7 @@ class Predictor:
         except Stopped:
             raise
         except Exception as error:  # what networks and devices refuse they refuse each in its own way
-            return f"{name}: the network cannot take its {picture.shape[0]}x{picture.shape[1]} pixels{_why(error)}"
+            return cannot_take(name, picture.shape, error)
         try:
             self.files.write(prediction, missing_only=not self.files.overwrite)
         except DataError as error:
@@ -246,7 +246,7 @@ class Predictor:
             gates=gates,
             window_batch=1 if self.task.device.type == "cpu" else _WINDOW_BATCH,
         )
-        return predictions(output, {"name": [name], "image": image}, with_gates=gates)[0]
+        return predictions(output, {"name": [name], "image": image}, gates, self.files.trust)[0]
 
     def _window(self, pixels: int) -> tuple[int, int] | None:
         window: tuple[int, int] | None = self.task.settings.window
@@ -263,18 +263,19 @@ class Predictor:
         largest = max(settings.scales)
         margin = max(_LEAST_MARGIN, math.ceil(settings.overlap * max(window) / 2 / largest))
         side = max(int(math.sqrt(self._most_pixels) / largest), 4 * margin)
+        others = (*(["boundary_prob"] if self.shape_stream else []), *self.files.trust)
         whole: list[npt.NDArray[Any]] = []
         for rows, columns in itertools.product(*(_blocks(length, side, margin) for length in picture.shape[:2])):
             block = self._pass(turns, name, np.ascontiguousarray(picture[rows.seen, columns.seen]))
             size = block.preds.shape
-            maps = [block.preds, *([] if block.boundary_prob is None else [block.boundary_prob])]
+            maps = [block.preds, *(getattr(block, kind) for kind in others)]
             maps += [cv2.resize(gate, size[::-1]) for gate in block.gates]
             whole = whole or [np.empty(picture.shape[:2], part.dtype) for part in maps]
             for part, all_of_it in zip(maps, whole, strict=True):
                 all_of_it[rows.middle, columns.middle] = part[rows.own, columns.own]
-        preds, *others = whole
-        boundary, gates = (others[:1], others[1:]) if self.shape_stream else ([None], others)
-        return Prediction(name, picture, preds, boundary[0], tuple(gates))
+        preds, *maps = whole
+        kept = dict(zip(others, maps, strict=False))
+        return Prediction(name, picture, preds, gates=tuple(maps[len(others) :]), **kept)
 
 
 class _Block(NamedTuple):
@@ -301,10 +302,17 @@ def _blocks(length: int, side: int, margin: int) -> list[_Block]:
     return blocks
 
 
-def _why(error: Exception) -> str:
-    """Reason in brackets, and what helps where the memory did not suffice."""
+def cannot_take(name: str, size: Sequence[int], error: Exception) -> str:
+    """What is said of a picture that a network fails at, and what helps where the memory did not suffice.
+
+    Args:
+        name: of the picture.
+        size: height and width in pixels, and whatever else.
+        error: what the network or the device raised.
+    """
     reason = " ".join(str(error).split()) or type(error).__name__
-    return f" ({reason})" + (": --window [512,512] takes less memory" if _is_out_of_memory(error) else "")
+    remedy = ": --window [512,512] takes less memory" if _is_out_of_memory(error) else ""
+    return f"{name}: the network cannot take its {size[0]}x{size[1]} pixels ({reason}){remedy}"
 
 
 def _is_out_of_memory(error: Exception) -> bool:

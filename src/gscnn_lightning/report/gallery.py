@@ -310,6 +310,16 @@ def _error_png(labels: Map, preds: Map) -> str:
     return _palette_png(kind, [8, 10, 14, 255, 64, 48, 128, 132, 140], bytes([178, 235, 205]))
 
 
+def plot_uri(path: Path) -> str | None:
+    """A plot of a run, a PNG file, as it is; None if there is none.
+
+    Args:
+        path: of the file.
+    """
+    data = path.read_bytes() if path.is_file() else b""
+    return _data_uri("png", data) if data.startswith(b"\x89PNG") else None
+
+
 def _data_uri(kind: str, data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 

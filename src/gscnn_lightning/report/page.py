@@ -15,13 +15,16 @@ from markupsafe import Markup
 
 from gscnn_lightning.classes import colors_of
 from gscnn_lightning.report.charts import Chart, as_line, draw
-from gscnn_lightning.report.gallery import LAYERS, fixed_gallery, percent, worst_gallery
+from gscnn_lightning.report.gallery import LAYERS, fixed_gallery, percent, plot_uri, worst_gallery
 from gscnn_lightning.run_folder.run import Run
 from gscnn_lightning.score_names import (
+    ECE,
+    ECE_BOUNDARY,
     IOU,
     class_iou_name,
     class_of_iou,
     is_loss,
+    is_lower_better,
     is_share,
     loss_order,
     loss_title,
@@ -117,6 +120,15 @@ class HardClass:
 
 
 @dataclass(frozen=True)
+class Reliability:
+    """How often a run is right by how sure it is: number of the run, name and value of its errors, the plot."""
+
+    run: int
+    errors: list[tuple[str, str]]
+    src: str
+
+
+@dataclass(frozen=True)
 class SettingRow:
     """A setting: one value per run, and whether they differ."""
 
@@ -159,6 +171,7 @@ def render_report(runs: Sequence[Run], width: int = 640) -> str:
         tables=[table for stage in ("val", "test") if (table := _class_table(runs, stage, names, colors))],
         hardest=_hardest(runs, names, colors),
         matrices=[_matrix(run) for run in runs],
+        reliabilities=_reliabilities(runs),
         settings=setting_rows,
         differing=[row for row in setting_rows if row.differs],
         environment=environment_rows,
@@ -263,8 +276,9 @@ def _chart_groups(runs: Sequence[Run]) -> list[tuple[str, list[Chart]]]:
         group = "IoU of the classes" if class_of_iou(quantity) else group
         loss = group == "Losses"
         unit = "%" if share else "loss" if loss else ""
+        best = share and not is_lower_better(quantity)
         chart = draw(
-            classes.get(quantity) or _quantity_name(quantity), unit, quantities[quantity], best=share, may_be_log=loss
+            classes.get(quantity) or _quantity_name(quantity), unit, quantities[quantity], best=best, may_be_log=loss
         )
         groups[group].append(chart)
     return [(title, charts) for title, charts in groups.items() if charts]
@@ -349,6 +363,17 @@ def _matrix(run: Run) -> list[list[float]]:
         return []
     totals = np.maximum(run.confusion.sum(1, keepdims=True), 1)
     return (100 * run.confusion / totals).tolist()
+
+
+def _reliabilities(runs: Sequence[Run]) -> list[Reliability]:
+    """Those of runs that were tested."""
+    found = []
+    for number, run in enumerate(runs):
+        src, means = plot_uri(run.folder.reliability_picture), run.stages["test"].means if "test" in run.stages else {}
+        errors = [(score_title(name), percent(means.get(name))) for name in (ECE, ECE_BOUNDARY) if name in means]
+        if src is not None:
+            found.append(Reliability(number, errors, src))
+    return found
 
 
 def _setting_rows(settings: Sequence[dict[str, Any]]) -> list[SettingRow]:

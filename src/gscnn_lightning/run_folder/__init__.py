@@ -85,6 +85,16 @@ class RunFolder:
         """Mean IoU against the crop factor of the distance-based evaluation."""
         return self.path / "distance_curve.png"
 
+    @property
+    def reliability(self) -> Path:
+        """Pixels, mean confidence and accuracy by bin of confidence, everywhere and near boundaries."""
+        return self.path / "reliability.csv"
+
+    @property
+    def reliability_picture(self) -> Path:
+        """Accuracy against confidence."""
+        return self.reliability.with_suffix(".png")
+
     def scores(self, stage: str) -> Path:
         """Scores of "val" or "test". That of a training is written when all other files are."""
         return self.path / f"scores_{stage}.json"
@@ -129,6 +139,7 @@ class RunFolder:
             ("image scores", self.image_scores),
             ("confusion", self.confusion_picture),
             ("distance curve", self.distance_curve),
+            ("reliability", self.reliability_picture),
         ]
         return [(label, path) for label, path in known if path.exists()]
 

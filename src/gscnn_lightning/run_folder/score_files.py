@@ -137,6 +137,23 @@ def _confusion(path: Path, class_names: Sequence[str]) -> npt.NDArray[np.int64]:
     return np.array([[int(float(cell)) for cell in row[1:]] for row in rows], np.int64).reshape(len(rows), len(rows))
 
 
+def write_reliability(run: RunFolder, regions: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """Write accuracy by confidence as CSV: a row per region and bin; what a bin without pixels lacks stays empty.
+
+    Args:
+        run: where to write.
+        regions: as in `Scores.reliability`.
+    """
+    with run.reliability.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["region", "from", "to", "pixels", "confidence", "accuracy"])
+        for region, bins in regions.items():
+            rows = list(zip(bins["pixels"], bins["confidence"], bins["accuracy"], strict=True))
+            for index, (pixels, *shares) in enumerate(rows):
+                ends = (round(place / len(rows), 6) for place in (index, index + 1))
+                writer.writerow([region, *ends, int(pixels), *map(_cell, shares)])
+
+
 def write_table(path: Path, rows: Mapping[str, Mapping[str, float | None]], first: str) -> None:
     """Write a table as CSV; what is missing or NaN stays empty.
 
