@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from gscnn_lightning.metrics.base import LabelMapMetric
-from gscnn_lightning.metrics.label_maps import check_label_maps, check_num_classes, float_dtype, mark_ignored
+from gscnn_lightning.metrics.label_maps import (
+    check_label_maps,
+    check_num_classes,
+    float_dtype,
+    mark_ignored,
+    value_counts,
+)
 
 # OpenCV filters no integers wider than 16 bits, and void needs one of their values.
 _MOST_CLASSES = 65535
@@ -163,9 +169,12 @@ def _counts(
     for pred, label in zip(preds.cpu().numpy(), target.cpu().numpy(), strict=True):
         pred, label = mark_ignored(pred, label, num_classes, ignore_index)
         pred_band, label_band = _band(pred, whole, frame), _band(label, whole, frame)
-        both = _histogram(pred[pred_band & label_band & (pred == label)], num_classes)
-        counts[0] += both
-        counts[1] += _histogram(pred[pred_band], num_classes) + _histogram(label[label_band], num_classes) - both
+        both = value_counts(pred, num_classes + 1, pred_band & label_band & (pred == label))
+        either = (
+            value_counts(pred, num_classes + 1, pred_band) + value_counts(label, num_classes + 1, label_band) - both
+        )
+        # The mark of ignored pixels is no class.
+        counts += np.stack([both, either])[:, :num_classes]
     return torch.from_numpy(counts)
 
 
@@ -178,8 +187,3 @@ def _band(labels: npt.NDArray[np.integer], distance: int, frame: bool) -> npt.ND
         band[:distance] = band[-distance:] = True
         band[:, :distance] = band[:, -distance:] = True
     return band
-
-
-def _histogram(labels: npt.NDArray[np.integer], num_classes: int) -> npt.NDArray[np.intp]:
-    """Pixels per class; the mark of ignored pixels is no class."""
-    return np.bincount(labels, minlength=num_classes + 1)[:num_classes]
