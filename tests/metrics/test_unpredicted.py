@@ -63,6 +63,8 @@ def test_other_integers_and_devices_count_alike():
     preds = torch.where(preds == 5, 255, preds)
     wide = nested_confusion(preds, target, depth, 3, 5, 255)
     assert wide.equal(nested_confusion(preds.byte(), target.byte(), depth.byte(), 3, 5, 255))
+    some = nested_confusion(preds.byte(), target.byte(), depth.byte(), 3, 30, 255)  # more cells than a byte has numbers
+    assert some[:, :5, [0, 1, 2, 3, 4, 30]].equal(wide)
     many = nested_confusion(preds, target, depth, 3, 200, 255)  # more cells than 16 bits have numbers
     assert many[:, :5, [0, 1, 2, 3, 4, 200]].equal(wide)
     assert many.sum() == wide.sum()

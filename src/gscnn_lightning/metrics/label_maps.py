@@ -183,7 +183,7 @@ def _cell_counts(
         return np.bincount(wide.ravel(), minlength=size).reshape(shape)
     cells = np.multiply(label, shape[2], dtype=np.uint16, casting="unsafe")
     np.add(cells, pred, out=cells, casting="unsafe")
-    np.add(cells, (depth * (shape[1] * shape[2])).astype(np.uint16), out=cells)
+    np.add(cells, np.multiply(depth, shape[1] * shape[2], dtype=np.uint16, casting="unsafe"), out=cells)
     return value_counts(cells, size).reshape(shape)
 
 
