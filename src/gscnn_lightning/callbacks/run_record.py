@@ -9,16 +9,10 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
 from gscnn_lightning.callbacks._trainer import best_checkpoint, is_better, logged_step, monitored_value, run_folder
-from gscnn_lightning.drawing.plots import plot_confusion, plot_distance_curves
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.run_folder.environment import environment
-from gscnn_lightning.run_folder.score_files import (
-    write_confusion,
-    write_image_scores,
-    write_json,
-    write_scores,
-    write_table,
-)
+from gscnn_lightning.run_folder.record import write_details, write_stage
+from gscnn_lightning.run_folder.score_files import write_json
 from gscnn_lightning.scores import Scores
 from gscnn_lightning.tracking import announce, log_record, log_scores, wandb_run_id
 
@@ -161,19 +155,12 @@ class RunRecord(pl.Callback):
         """Scores of images and of pairs of classes."""
         if self._run is None or scores.confusion is None or not trainer.is_global_zero:
             return
-        write_image_scores(self._run, scores.images)
-        write_confusion(self._run, scores.confusion, scores.class_names)
-        plot_confusion(scores.confusion, scores.class_names, self._run.confusion_picture)
+        write_details(self._run, scores)
         log_scores(trainer.loggers, stage, scores, logged_step(trainer))
 
     def _write_scores(self, trainer: pl.Trainer, scores: Scores, stage: str) -> None:
-        if self._run is None or not trainer.is_global_zero:
-            return
-        write_scores(self._run, stage, scores)
-        if stage == "test":
-            write_table(self._run.class_table(stage), dict(scores.rows()), first="class")
-            if scores.crops:
-                plot_distance_curves({"": scores.crops}, self._run.distance_curve)
+        if self._run is not None and trainer.is_global_zero:
+            write_stage(self._run, stage, scores)
 
 
 def _classes(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any:  # noqa: ANN401

@@ -17,6 +17,7 @@ COMMANDS: dict[tuple[str, ...], str] = {
     ("data", "check"): "data.check",
     ("data", "preview"): "data.preview",
     ("predict",): "predict.predict",
+    ("score",): "score.score",
     ("compare",): "compare.compare",
     ("report",): "report.report",
     ("ablate",): "ablate.ablate",

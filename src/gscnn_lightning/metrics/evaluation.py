@@ -134,6 +134,11 @@ class Evaluation(nn.Module):
             metric._update_count = int(name != "ods" or bool(state["ods.counts"].any()))
         return self.compute()
 
+    @property
+    def images(self) -> list[tuple[str, dict[str, float]]]:
+        """Names and scores of the images of this process since the last `reset`."""
+        return self._images
+
     def _metrics(self) -> list[tuple[str, Metric]]:
         return list(self.metrics.items())  # type: ignore[arg-type]
 
