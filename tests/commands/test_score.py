@@ -271,11 +271,12 @@ def test_files_of_frames_of_one_name_are_told_apart_by_their_folders(capsys):
         write(Path("truth", drive, "0001.png"), labels)
         write(Path("pred/run", drive, "0001_mask.png"), labels)
         write(Path("flat", f"0001_{drive}x.png"), labels)
+        write(Path("joined", f"{drive}_0001.png"), labels)
     Path("classes.yaml").write_text(
         "classes: [{name: x, color: [1,2,3]}, {name: y, color: [4,5,6]}, {name: z, color: [7,8,9]}]"
     )
     of = ["--labels", "truth", "--classes", "classes.yaml"]
-    assert score("pred", *of)["means"]["miou"] == 1
+    assert score("pred", *of)["means"]["miou"] == score("joined", *of)["means"]["miou"] == 1
     assert score("flat", *of, code=2) is None
     assert "may be a prediction of a/0001 or of b/0001" in capsys.readouterr().err
 

@@ -48,8 +48,12 @@ class Truth:
         return [self.source.name(index) for index in range(len(self.source))]
 
     def file_names(self, index: int) -> list[str]:
-        """What a prediction of a frame may be called: as the frame, its image or its labels, without suffix."""
-        names = [self.source.name(index)]
+        """What a prediction of a frame may be called: as the frame, its image or its labels, without suffix.
+
+        Of a frame in folders also with their names before its own, as programs write that have one folder for all.
+        """
+        name = self.source.name(index)
+        names = [name, *(name.replace("/", between) for between in ("_", "__", "-") if "/" in name)]
         if isinstance(self.source, FileSource):
             frame = self.source.frames[index]
             names += [path.stem for path in (frame.image, frame.labels) if path is not None]
