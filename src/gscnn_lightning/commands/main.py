@@ -26,6 +26,7 @@ COMMANDS: dict[tuple[str, ...], str] = {
     ("import-release",): "import_release.import_release",
     ("bench", "data"): "bench.data",
     ("bench", "metrics"): "bench.metrics",
+    ("bench", "score"): "bench.score",
     ("bench", "tracking"): "bench.tracking",
     ("bench", "step"): "bench.step",
     ("bench", "losses"): "bench.losses",

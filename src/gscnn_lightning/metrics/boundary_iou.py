@@ -15,6 +15,7 @@ from gscnn_lightning.metrics.label_maps import (
     check_num_classes,
     float_dtype,
     mark_ignored,
+    uneven_windows,
     value_counts,
 )
 
@@ -180,9 +181,11 @@ def _counts(
 
 def _band(labels: npt.NDArray[np.integer], distance: int, frame: bool) -> npt.NDArray[np.bool_]:
     """Pixels within a chessboard distance of another label; all classes at once, as no label lies in two masks."""
-    square = np.ones((2 * distance + 1, 2 * distance + 1), np.uint8)
-    # OpenCV pads with what changes nothing, so the frame is no boundary by itself.
-    band = cv2.dilate(labels, square) != cv2.erode(labels, square)
+    # A square around a pixel has several labels if one of the 2x2 windows in it has. They lie to the right and below
+    # of the pixel that they are found at, hence the anchor. OpenCV pads with what changes nothing, so the frame is no
+    # boundary by itself.
+    square = np.ones((2 * distance, 2 * distance), np.uint8)
+    band = cv2.dilate(uneven_windows(labels).view(np.uint8), square, anchor=(distance, distance)).view(bool)
     if frame:
         band[:distance] = band[-distance:] = True
         band[:, :distance] = band[:, -distance:] = True

@@ -142,8 +142,7 @@ def _weighted_counts(pred: npt.NDArray[np.integer], instance: npt.NDArray[np.int
     counts = np.zeros((2, 19 + len(_INSTANCE_CATEGORIES)), np.int64)
     # One histogram of (instance, predicted class) has all that is asked; 19 stands for no class.
     cells = instance.ravel()[inside].astype(np.int64) * 20 + np.minimum(pred.ravel()[inside], 19)
-    table = np.bincount(cells)
-    table = np.pad(table, (0, -len(table) % 20)).reshape(-1, 20)
+    table = np.bincount(cells, minlength=20 * (int(cells.max(initial=0)) // 20 + 1)).reshape(-1, 20)
     for raw in np.flatnonzero(table.any(1)).tolist():
         if raw // 1000 not in _INSTANCE_CLASSES:
             continue

@@ -138,7 +138,7 @@ def _confusion(
 def _crops_around(size: int, share: float, factors: Sequence[float], device: torch.device) -> Tensor:
     """(size,) int: how many of the crops contain each row, or column."""
     position = torch.arange(size, device=device)
-    depth = torch.zeros_like(position, dtype=torch.int16)
+    depth = torch.zeros_like(position, dtype=torch.uint8 if len(factors) < 256 else torch.int64)
     for factor in factors:
         cut = 2 * factor / _FRAME_HEIGHT * size  # from both sides together
         start = round(cut * share)

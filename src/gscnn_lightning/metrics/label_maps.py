@@ -1,6 +1,7 @@
 """What all metrics of label maps share: checks, void, distances in pixels, confusion matrices."""
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,7 +79,12 @@ def _marked_pair(
 ) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
     """As `mark_ignored`, with more than K for what is neither a class nor ignored."""
     dtype: type[np.integer] = np.uint8 if num_classes < 256 else np.uint16 if num_classes < 65536 else np.int64
-    marked_pred, marked_label = (_marked(labels, num_classes, ignore_index, dtype) for labels in (pred, label))
+    marked_label = _marked(label, num_classes, ignore_index, dtype)
+    if pred.dtype == marked_label.dtype == np.uint8 and num_classes < 255 and pred.size and pred.max() < num_classes:
+        ignored = label == ignore_index if ignore_index in range(num_classes) else marked_label == num_classes
+        void = ignored.view(np.uint8) * np.uint8(num_classes)
+        return np.maximum(pred, void), np.maximum(marked_label, void)
+    marked_pred = _marked(pred, num_classes, ignore_index, dtype)
     if ignore_index is not None:
         ignored = label == ignore_index
         np.copyto(marked_label, num_classes, where=ignored)
@@ -181,10 +187,29 @@ def _cell_counts(
     if size > _MOST_CELLS:
         wide = (depth.astype(np.int64) * shape[1] + label) * shape[2] + pred
         return np.bincount(wide.ravel(), minlength=size).reshape(shape)
+    if pred.dtype == label.dtype == np.uint8 and shape[0] * shape[1] <= 256 and sys.byteorder == "little":
+        # Two bytes side by side are a number of 16 bits, without arithmetic in 16 bits.
+        outer = depth.astype(np.uint8) * np.uint8(shape[1]) + label
+        pairs = cv2.merge([np.ascontiguousarray(part).reshape(1, -1) for part in (pred, outer)])
+        counts = value_counts(pairs.view(np.uint16), shape[0] * shape[1] * 256)
+        return counts.reshape(*shape[:2], 256)[..., : shape[2]]
     cells = np.multiply(label, shape[2], dtype=np.uint16, casting="unsafe")
     np.add(cells, pred, out=cells, casting="unsafe")
     np.add(cells, np.multiply(depth, shape[1] * shape[2], dtype=np.uint16, casting="unsafe"), out=cells)
     return value_counts(cells, size).reshape(shape)
+
+
+def uneven_windows(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    """Pixels whose 2x2 window (itself, right, lower, lower-right) has several labels; the edge is replicated.
+
+    Args:
+        labels: (H, W).
+    """
+    uneven = np.zeros(labels.shape, bool)
+    np.not_equal(labels[:, :-1], labels[:, 1:], out=uneven[:, :-1])
+    uneven[:-1] |= labels[:-1] != labels[1:]
+    uneven[:-1, :-1] |= labels[:-1, :-1] != labels[1:, 1:]
+    return uneven
 
 
 def value_counts(

@@ -39,8 +39,6 @@ class FrameScores:
         values: scores of the frame by itself.
         problem: why it could not be measured, "" if it could.
         resized: whether the prediction was.
-        unpredicted: labelled pixels without a predicted class.
-        labelled: labelled pixels.
         read_seconds: time that reading and decoding its files took.
         seconds: time that everything took.
     """
@@ -50,8 +48,6 @@ class FrameScores:
     values: Mapping[str, float] = field(default_factory=dict)
     problem: str = ""
     resized: bool = False
-    unpredicted: int = 0
-    labelled: int = 0
     read_seconds: float = 0.0
     seconds: float = 0.0
 
@@ -264,14 +260,11 @@ class Frames(Dataset[FrameScores]):
         self.evaluation.reset()
         boundary = None if prob is None else torch.from_numpy(prob)[None, None]
         self.evaluation.update(torch.from_numpy(pred)[None], boundary, batch)
-        labelled = labels != self.predicted.truth.ignore_index
         return FrameScores(
             index,
             {name: state.numpy() for name, state in self.evaluation.state().items()},
             self.evaluation.images[0][1],
             resized=resized,
-            unpredicted=int(np.count_nonzero(labelled & (pred == self.predicted.truth.ignore_index))),
-            labelled=int(np.count_nonzero(labelled)),
             read_seconds=read,
             seconds=time.perf_counter() - start,
         )
@@ -350,7 +343,7 @@ def score_folder(
     total: State = {}
     images: list[ImageScores] = []
     read = seconds = 0.0
-    unpredicted = labelled = resized = 0
+    resized = 0
     first_resized = ""
     stop = not allow_missing
     for frame in frame_scores(predicted, evaluation, workers, stop):
@@ -364,15 +357,12 @@ def score_folder(
         for key, state in frame.state.items():
             total[key] = total[key] + state if key in total else state
         images.append(ImageScores(frame.index, name, dict(frame.values)))
-        unpredicted, labelled = unpredicted + frame.unpredicted, labelled + frame.labelled
         read, seconds = read + frame.read_seconds, seconds + frame.seconds
     if resized:
         notes.append(f"resized: {resized} predictions, the first is {first_resized}")
-    if unpredicted:
-        notes.append(
-            f"no class is predicted for {100 * unpredicted / max(labelled, 1):.2f} % of the labelled pixels, which are "
-            "missed"
-        )
+    if total and (unpredicted := int(total["scores.unpredicted"].sum())):
+        share = unpredicted / (unpredicted + int(total["scores.confmat"].sum()))
+        notes.append(f"no class is predicted for {100 * share:.2f} % of the labelled pixels, which are missed")
     scores = None
     if total and (allow_missing or not problems):
         evaluation.reset()
