@@ -338,7 +338,7 @@ def test_mistakes_get_one_message(preds, capsys):
         (["plain", "--labels", "truth", "--classes", "citscapes"], "did you mean cityscapes?"),
         (["plain", *IDS, "--workers", "0"], "workers is 0"),
         (["plain", *IDS, "--tolerances", "[-1]"], "tolerances is [-1.0]"),
-        (["plain", *IDS, "--coding", "colors"], "has no colours"),
+        (["plain", *IDS, "--coding", "colors"], "has values and no colours"),
         (["plain", *IDS, "--out", "run"], "run is the folder of a training"),
     ):
         with pytest.raises(SystemExit) as stop:
@@ -363,6 +363,28 @@ def test_arrays_that_are_no_predictions_are_named(preds, capsys):
             np.save(f"arrays/{name}.npy", array, allow_pickle=True)
         score("arrays", *IDS, code=2)
         assert words in capsys.readouterr().err
+
+
+def test_files_of_other_kinds_than_those_looked_at_are_not_guessed(preds, capsys):
+    """Neither do scores tell what values of another file are, nor do colours."""
+    Path("many").mkdir()
+    for number in range(12):
+        labels = np.tile(np.arange(19, dtype=np.uint8), (8, 1))
+        write(Path("numbers", f"a_{number:06d}.png"), labels)
+        np.save(f"many/a_{number:06d}.npy", np.moveaxis(one_hot(labels), -1, 0))
+        write(Path("colors", f"a_{number:06d}.png"), colorize_labels(labels, CITYSCAPES.colors)[..., ::-1])
+    write(Path("many/a_000011.png"), labels)
+    Path("many/a_000011.npy").unlink()
+    write(Path("colors/a_000011.png"), labels)
+    named = zip(CITYSCAPES.names, CITYSCAPES.colors, strict=True)
+    rows = [{"name": name, "color": list(color)} for name, color in named]
+    Path("classes.yaml").write_text(yaml.safe_dump({"classes": rows}))
+    of = ["--labels", "numbers", "--classes", "classes.yaml"]
+    score("many", *of, code=2)
+    assert "a_000011.png is a label map among scores of the classes" in capsys.readouterr().err
+    assert score("many", *of, "--coding", "trainids")["means"]["miou"] == 1
+    score("colors", *of, code=2)
+    assert "a_000011.png has values and no colours" in capsys.readouterr().err
 
 
 def test_shipped_table_is_that_of_the_data_module():

@@ -178,7 +178,14 @@ def test_checkpoints_runs_and_folders_of_label_maps_are_sides(tmp_path, monkeypa
     write_labels(tmp_path / "worse", task, data, change=30)
     tools(["compare", "run", "same", "worse", "other.ckpt,run", *SCENES, "--resamples", "20", "--coding", "trainids"])
     out = capsys.readouterr().out
-    for words in ("A  run/checkpoints/best.ckpt", "B  same", "C  worse", "D  other.ckpt, run/", "(mean of 2)", "C - A"):
+    for words in (
+        "A  run/checkpoints/best.ckpt",
+        "B  same",
+        "C  worse",
+        "D  other.ckpt, run/",
+        "(mean of 2)",
+        "IoU: C beside A",
+    ):
         assert words in out
     saved = json.loads((tmp_path / "comparison/comparison.json").read_text())
     assert (saved["a"], saved["d"]) == ("run/checkpoints/best.ckpt", ["other.ckpt", "run/checkpoints/best.ckpt"])

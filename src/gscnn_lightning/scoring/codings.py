@@ -57,7 +57,7 @@ class Codings:
             raise DataError(f"{called} is a picture of colours, not of {_CALLED[chosen]}: give --coding colors{hint}")
         raw = file.in_colors() if chosen == "colors" else file.pixels
         if raw is None:
-            raise DataError(f"{called} has no colours: leave --coding colors out")
+            raise DataError(f"{called} has values and no colours: leave --coding colors out, or give files of one kind")
         labels = translate(raw, self.tables[chosen])
         assert labels is not None
         unknown = labels == UNKNOWN

@@ -21,7 +21,7 @@ from gscnn_lightning.metrics.evaluation import Evaluation
 from gscnn_lightning.scores import ImageScores, Scores
 from gscnn_lightning.scoring.codings import Coding, Codings, Finder, check_coding
 from gscnn_lightning.scoring.names import Matched, listed, match_boundary_maps, match_files
-from gscnn_lightning.scoring.prediction_files import read_label_file
+from gscnn_lightning.scoring.prediction_files import is_array, read_label_file
 from gscnn_lightning.scoring.truth import Truth
 from gscnn_lightning.terminal import progress
 
@@ -119,6 +119,7 @@ class PredictedFolder:
             matched = match_boundary_maps(boundary_maps, truth)
             self.boundary_files = self._matched(matched, boundary_maps, "boundary map")
         self.is_given = coding is not None
+        self._only_scores = False
         self.coding = coding or self._found_coding()
 
     def measurable(self) -> list[int]:
@@ -137,6 +138,11 @@ class PredictedFolder:
         """
         path = self.files[index]
         file = read_label_file(path, len(self.truth.classes), size)
+        if self._only_scores and not file.is_color and not file.from_scores:
+            raise DataError(
+                f"{path} is a label map among scores of the classes, which do not tell what its values are: say it by "
+                "--coding"
+            )
         coding = self.coding if self.is_given or not file.is_color else "colors"
         return self.codings.decode(file, coding, path)
 
@@ -193,11 +199,14 @@ class PredictedFolder:
         first = order[:: math.ceil(len(order) / _LOOKED_AT)]
         for count, index in enumerate(dict.fromkeys([*first, *order]), start=1):
             try:
-                finder.add(read_label_file(self.files[index], len(self.truth.classes)))
+                path = self.files[index]
+                size = self._size(index) if is_array(path) else None  # tells axes of scores apart
+                finder.add(read_label_file(path, len(self.truth.classes), size))
             except DataError:
                 continue  # named when it is measured
             if count >= len(first) and (coding := finder.coding()) is not None:
-                if finder.scores < finder.files:
+                self._only_scores = finder.scores == finder.files
+                if not self._only_scores:
                     self.notes.append(
                         f"coding of {self.folder} found out from {finder.files} of {len(order)} files: {coding}"
                         + (f" (values {finder.values()})" if coding != "colors" else "")
@@ -206,6 +215,10 @@ class PredictedFolder:
         if not finder.files:
             return "trainids"  # nothing can be read, as will be said of each file
         raise finder.refuse(self.folder)
+
+    def _size(self, index: int) -> tuple[int, int] | None:
+        labels = self.truth.source.load_labels(index)
+        return None if labels is None else (labels.shape[0], labels.shape[1])
 
 
 class Frames(Dataset[FrameScores]):

@@ -283,29 +283,25 @@ def show_comparison(comparison: Comparison) -> None:
     say(f"{sides}\n{comparison.frames} frames{blocks}; * where the 95 % interval of {changes} leaves out 0")
     names = comparison.boundary_names
     labels = {**MEAN_NAMES, **dict(zip(names, score_headings(names), strict=True))}
-    means, classes = [], []
-    for found in comparison.against:
+    for letter, found in zip(_LETTERS[1:], comparison.against, strict=False):
+        beside = f": {letter} beside A" if len(comparison.sides) > 2 else ""
+        means = {label: found[name] for name, label in labels.items() if name in found}
         crops = {f"mean IoU, crop {n.removeprefix('crop/')}": d for n, d in found.items() if n.startswith("crop/")}
-        means.append({label: found[name] for name, label in labels.items() if name in found} | crops)
-        classes.append({name: found[f"{IOU}/{index}"] for index, name in enumerate(comparison.class_names)})
-    known = {name for found in classes for name, d in found.items() if not np.isnan(d.a + d.b)}
-    say(_table("mean scores", *means))
-    say(_table("IoU", *({name: d for name, d in found.items() if name in known} for found in classes)))
+        say(_table(f"mean scores{beside}", means | crops, letter))
+        classes = {name: found[f"{IOU}/{index}"] for index, name in enumerate(comparison.class_names)}
+        known = {name: d for name, d in classes.items() if not np.isnan(d.a + d.b)}
+        say(_table(f"IoU{beside}", known, letter))
 
 
-def _table(title: str, *against: Mapping[str, Difference]) -> Table:
-    """Scores of all sides, and of every side but the first its difference from it."""
-    letters = _LETTERS[1 : len(against) + 1]
+def _table(title: str, differences: Mapping[str, Difference], letter: str = "B") -> Table:
+    """Scores of the first side and of another, which has this letter."""
     table = new_table(title)
-    table.add_column("score" if title != "IoU" else "class")
-    changes = [heading for letter in letters for heading in (f"{letter} - A", "95 % interval")]
-    for heading in ("A", *letters, *changes):
+    table.add_column("class" if title.startswith("IoU") else "score")
+    for heading in ("A", letter, f"{letter} - A", "95 % interval"):
         table.add_column(heading, justify="right")
-    for name in dict.fromkeys(name for found in against for name in found):
-        found = [every.get(name, Difference(np.nan, np.nan, np.nan, np.nan)) for every in against]
-        a = next((d.a for d in found if not np.isnan(d.a)), np.nan)
-        values = [f"{100 * value:.2f}" if not np.isnan(value) else "-" for value in (a, *(d.b for d in found))]
-        table.add_row(Text(name), *values, *(text for d in found for text in _change(d)))
+    for name, d in differences.items():
+        values = [f"{100 * value:.2f}" if not np.isnan(value) else "-" for value in (d.a, d.b)]
+        table.add_row(Text(name), *values, *_change(d))
     return table
 
 
