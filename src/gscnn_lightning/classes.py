@@ -88,6 +88,9 @@ _EVALUATED = sorted((row for row in _CITYSCAPES if row[2] != IGNORE_INDEX), key=
 CITYSCAPES = ClassTable(tuple(row[0] for row in _EVALUATED), tuple(row[3] for row in _EVALUATED))
 """The 19 evaluated Cityscapes classes."""
 
+CITYSCAPES_COLORS = {row[3]: row[2] for rows in (_CITYSCAPES, _EVALUATED) for row in rows}
+"""Colours of all 35 labels to train ids; 255 is void. A colour of two labels is that of the evaluated one."""
+
 CITYSCAPES_ID_TO_TRAIN_ID = {row[1]: row[2] for row in _CITYSCAPES}
 """All 35 official ids to train ids; 255 is void."""
 

@@ -13,6 +13,7 @@ from gscnn_lightning.errors import SettingError
 from gscnn_lightning.parsing import option_values, without_options
 from gscnn_lightning.run_folder import run_of_checkpoint
 from gscnn_lightning.shipped_configs import read_config
+from gscnn_lightning.trust.settings import check_run_data
 
 
 class _SettingsCLI(GSCNNCLI):
@@ -72,22 +73,24 @@ def data_module(arguments: Sequence[str]) -> SegmentationDataModule:
     return instantiate_class((), parsed.config["fit"]["data"].as_dict())
 
 
-def data_of_checkpoint(checkpoint: str, arguments: Sequence[str]) -> SegmentationDataModule:
-    """The data module that arguments name, or else that of the run which a checkpoint lies in.
+def arguments_for_checkpoint(checkpoint: str, arguments: Sequence[str]) -> list[str]:
+    """Arguments that name the data for a checkpoint: as given, or else with the config of the run which it lies in.
 
     Args:
         checkpoint: path of the file.
         arguments: those after ``gscnn-fit fit``.
 
     Raises:
-        SettingError: neither names any data, or as for `data_module`.
+        SettingError: neither names any data, or the run a data module of someone else that the arguments do not name.
     """
     run = run_of_checkpoint(checkpoint)
     if run is not None and not option_values(arguments, "--config"):
-        return data_module(["--config", str(run.config), *arguments])
+        if not option_values(arguments, "--data"):  # else the class is the user's choice
+            check_run_data(run.config)
+        return ["--config", str(run.config), *arguments]
     if run is None and not any(word.startswith(("--config", "--data")) for word in arguments):
         raise SettingError(f"which data? {checkpoint} lies in no run with a config.yaml: give --config or --data")
-    return data_module(arguments)
+    return list(arguments)
 
 
 def _data_of(config: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import torch
 from scipy.ndimage import binary_dilation
 from tests.metrics.maps import blobs, measure
 
+from gscnn_lightning.bench.metrics import fscore_by_distance_maps
 from gscnn_lightning.metrics import BoundaryFScore, boundary_fscore
 
 
@@ -235,3 +236,16 @@ def test_reset_and_copy_start_afresh(batch):
 def test_unknown_average_is_refused():
     with pytest.raises(ValueError, match="average is 'micro'"):
         BoundaryFScore(3, [1], average="micro")
+
+
+@pytest.mark.parametrize("radii", [[0.0], [1, 1.5, 2, 3, 7], [2.3, 40]])
+def test_many_points_are_searched_as_distance_maps_tell(radii):
+    """So many, up to the frame, that those a step or two apart are found without a tree."""
+    rng = np.random.default_rng(11)
+    target = blobs(rng, (1, 150, 210), 4, 255)
+    preds = torch.where(torch.from_numpy(rng.random(target.shape)) < 0.02, 1, target.roll(3, 2)).where(target != 2, 0)
+    preds = torch.where(preds == 255, 0, preds)
+    own = boundary_fscore(preds, target, 19, radii)[0].numpy()
+    expected = fscore_by_distance_maps(preds[0].numpy(), target[0].numpy(), radii)
+    np.testing.assert_allclose(own, expected, rtol=0, atol=1e-12)
+    assert np.isfinite(own).any()

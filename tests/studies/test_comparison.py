@@ -2,6 +2,7 @@ import csv
 import io
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,8 +12,10 @@ from tests.tiny import write_checkpoint
 
 from gscnn_lightning.classes import CAMVID, CITYSCAPES
 from gscnn_lightning.commands.main import main as tools
+from gscnn_lightning.data import ScenesDataModule
 from gscnn_lightning.metrics.evaluation import Evaluation
-from gscnn_lightning.studies.comparison import Difference, _table, differences
+from gscnn_lightning.studies.bootstrap import blocks_of, bootstrap_weights
+from gscnn_lightning.studies.comparison import Difference, _table, all_differences, differences
 
 SCENES = ["--data", "ScenesDataModule", "--data.size", "[64,128]", "--data.val_samples", "3", "--data.num_workers", "0"]
 
@@ -128,6 +131,114 @@ def test_mistakes_get_one_message(tmp_path, monkeypatch, capsys):
         message = capsys.readouterr().err
         assert words in message
         assert "Traceback" not in message
+
+
+def test_blocks_and_seeds_are_drawn_as_an_explicit_bootstrap_draws_them(evaluation):
+    """Blocks of frames, the same for all; then seeds of each side that has several; the score is their mean."""
+    a, b, c = states(evaluation, 0.3), states(evaluation, 0.25), states(evaluation, 0.1)
+    blocks = blocks_of([f"a_{index}" for index in range(8)], 3)
+    against_b, against_c = all_differences(evaluation, [[a], [b, c], [c]], blocks, 50, seed=5)
+
+    def accuracy(frames, weights):
+        confusion = sum(float(w) * frame["scores.confmat"].double() for w, frame in zip(weights, frames, strict=True))
+        return float(confusion.diagonal().sum() / confusion.sum())
+
+    rng = np.random.default_rng(5)
+    weights = bootstrap_weights(blocks, 50, rng)
+    share = rng.multinomial(2, [0.5, 0.5], 51)[1:] / 2
+    change = [
+        seeds @ [accuracy(b, row), accuracy(c, row)] - accuracy(a, row)
+        for row, seeds in zip(weights, share, strict=True)
+    ]
+    d = against_b["accuracy"]
+    assert d.b == pytest.approx((accuracy(b, np.ones(8)) + accuracy(c, np.ones(8))) / 2, abs=1e-12)
+    assert (d.low, d.high) == pytest.approx(tuple(np.quantile(change, [0.025, 0.975])), abs=1e-12)
+    assert (blocks[[0, 2]] == blocks[1]).all()
+    alone = all_differences(evaluation, [[a], [c]], blocks, 50, seed=5)[0]["accuracy"]
+    assert against_c["accuracy"] == alone
+
+
+def write_labels(folder, task, data, change=0):
+    """What a network predicts for the frames of a data module, as any program might write it."""
+    folder.mkdir(parents=True)
+    for batch in data.test_dataloader():
+        labels = task.predict_output(batch["image"]).labels[0].byte().numpy()
+        labels[:change] = (labels[:change] + 1) % 19
+        cv2.imwrite(str(folder / f"{batch['name'][0].replace('/', '_')}_pred.png"), labels)
+
+
+def test_checkpoints_runs_and_folders_of_label_maps_are_sides(tmp_path, monkeypatch, capsys):
+    """A folder of what a checkpoint predicts scores as the checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    task = write_checkpoint(tmp_path / "run/checkpoints/best.ckpt", CITYSCAPES, seed=1)
+    write_checkpoint(tmp_path / "other.ckpt", CITYSCAPES, seed=2)
+    data = ScenesDataModule(size=(64, 128), val_samples=3, num_workers=0)
+    data.setup("test")
+    write_labels(tmp_path / "same", task, data)
+    write_labels(tmp_path / "worse", task, data, change=30)
+    tools(["compare", "run", "same", "worse", "other.ckpt,run", *SCENES, "--resamples", "20", "--coding", "trainids"])
+    out = capsys.readouterr().out
+    for words in (
+        "A  run/checkpoints/best.ckpt",
+        "B  same",
+        "C  worse",
+        "D  other.ckpt, run/",
+        "(mean of 2)",
+        "IoU: C beside A",
+    ):
+        assert words in out
+    saved = json.loads((tmp_path / "comparison/comparison.json").read_text())
+    assert (saved["a"], saved["d"]) == ("run/checkpoints/best.ckpt", ["other.ckpt", "run/checkpoints/best.ckpt"])
+    for name, row in saved["scores"].items():
+        if name != "boundary_ods" and row["a"] is not None:
+            assert row["b"] == row["a"], name
+            assert (row["difference"], row["low"], row["high"]) == (0, 0, 0)
+    miou = saved["scores"]["accuracy"]
+    assert miou["difference_c"] == pytest.approx(miou["c"] - miou["a"])
+    assert miou["low_c"] <= miou["difference_c"] <= miou["high_c"]
+    assert saved["scores"]["boundary_ods"]["c"] is None
+    with (tmp_path / "comparison/comparison.csv").open() as file:
+        columns = next(file).strip().split(",")
+    assert {"a", "b", "difference", "low", "high", "c", "difference_c", "low_c", "d", "high_d"} < set(columns)
+
+
+def test_folders_alone_are_compared_with_labels_of_a_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    table = {"classes": [{"name": name, "color": [index, 2, 3]} for index, name in enumerate("xyz")]}
+    (tmp_path / "classes.yaml").write_text(json.dumps(table))
+    for frame in range(6):
+        labels = rng.integers(0, 3, (20, 30)).astype(np.uint8)
+        for folder, wrong in (("truth", 0), ("one", 8), ("two", 3)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            pred = np.where(np.arange(20)[:, None] < wrong, (labels + 1) % 3, labels).astype(np.uint8)
+            cv2.imwrite(f"{folder}/drive_{frame}.png", pred)
+    of = ["--labels", "truth", "--classes", "classes.yaml", "--resamples", "30"]
+    tools(["compare", "one", "two", *of, "--block", "2", "--workers", "2"])
+    assert "6 frames in 3 blocks" in capsys.readouterr().out
+    accuracy = json.loads((tmp_path / "comparison/comparison.json").read_text())["scores"]["accuracy"]
+    assert (accuracy["a"], accuracy["b"]) == (pytest.approx(0.6), pytest.approx(0.85))
+    (tmp_path / "two/drive_3.png").unlink()
+    (tmp_path / "scored").mkdir()
+    (tmp_path / "scored/scores_test.json").touch()
+    write_checkpoint(tmp_path / "net.ckpt", CAMVID)
+    for args, words in (
+        (
+            ["one", "two", *of],
+            "two cannot be compared, which takes all frames: 1 of 6 frames have no prediction in two",
+        ),
+        (["one", "one", *of, "--block", "6"], "block is 6, and the 6 frames are one block"),
+        (["one", *of], "1 sides: give 2 to 26"),
+        (["one", "one"], "which labels? Give --config or --data"),
+        (["one", "one,", *of], "side 'one,' has an empty part"),
+        (["one", "scored", *of], "scored has neither checkpoints nor label maps"),
+        (["one", "net.ckpt", *of], "checkpoint net.ckpt needs images"),
+        (["one", "nowhere", *of], "nowhere does not exist"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            tools(["compare", *args])
+        assert stop.value.code == 2
+        assert words in capsys.readouterr().err
 
 
 def test_score_that_a_control_has_not_is_a_dash():

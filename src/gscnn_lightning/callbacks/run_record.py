@@ -16,18 +16,10 @@ from gscnn_lightning.callbacks._trainer import (
     monitored_value,
     run_folder,
 )
-from gscnn_lightning.drawing.plots import plot_confusion, plot_distance_curves, plot_reliability
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.run_folder.environment import environment
-from gscnn_lightning.run_folder.score_files import (
-    write_confusion,
-    write_image_scores,
-    write_json,
-    write_reliability,
-    write_scores,
-    write_table,
-)
-from gscnn_lightning.score_names import ECE, ECE_BOUNDARY
+from gscnn_lightning.run_folder.record import draw_stage, write_details, write_stage
+from gscnn_lightning.run_folder.score_files import write_json
 from gscnn_lightning.scores import Scores
 from gscnn_lightning.tracking import announce, log_record, log_scores, wandb_run_id
 
@@ -176,25 +168,15 @@ class RunRecord(pl.Callback):
         if self._run is None or scores.confusion is None or not trainer.is_global_zero:
             return
         with if_possible(trainer, "scores of images and confusion matrix"):
-            write_image_scores(self._run, scores.images)
-            write_confusion(self._run, scores.confusion, scores.class_names)
-            plot_confusion(scores.confusion, scores.class_names, self._run.confusion_picture)
+            write_details(self._run, scores)
         log_scores(trainer.loggers, stage, scores, logged_step(trainer))
 
     def _write_scores(self, trainer: pl.Trainer, scores: Scores, stage: str) -> None:
-        if self._run is None or not trainer.is_global_zero:
-            return
-        write_scores(self._run, stage, scores)
-        if stage == "test":
-            write_table(self._run.class_table(stage), dict(scores.rows()), first="class")
-            if scores.crops:
-                with if_possible(trainer, "distance curve"):
-                    plot_distance_curves({"": scores.crops}, self._run.distance_curve)
-            if scores.reliability:
-                write_reliability(self._run, scores.reliability)
-                errors = {"all": scores.means[ECE], "boundary": scores.means[ECE_BOUNDARY]}
-                with if_possible(trainer, "reliability plot"):
-                    plot_reliability(scores.reliability, errors, self._run.reliability_picture)
+        if self._run is not None and trainer.is_global_zero:
+            write_stage(self._run, stage, scores)
+            if stage == "test":
+                with if_possible(trainer, "plots of the scores"):
+                    draw_stage(self._run, scores)
 
 
 def _classes(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any:  # noqa: ANN401

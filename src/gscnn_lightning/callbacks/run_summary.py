@@ -1,6 +1,5 @@
 """A run in words: one line per epoch, and a table of scores at the end."""
 
-import math
 import sys
 import time
 from collections.abc import Mapping
@@ -11,9 +10,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import STEP_OUTPUT
-from rich import box, get_console
+from rich import get_console
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
@@ -21,8 +19,9 @@ from gscnn_lightning.callbacks._trainer import best_checkpoint, monitor_name, ru
 from gscnn_lightning.callbacks.run_record import RunRecord
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.run_folder import LAST, RunFolder
-from gscnn_lightning.score_names import MEAN_NAMES, MIOU, is_boundary_score, mean_name, score_headings, tolerance_text
+from gscnn_lightning.score_names import MIOU, is_boundary_score, score_headings, tolerance_text
 from gscnn_lightning.scores import Scores
+from gscnn_lightning.scoring.tables import facts_text, other_scores, percent, score_table
 from gscnn_lightning.terminal import clock
 
 
@@ -139,37 +138,12 @@ class RunSummary(pl.Callback):
     def _sum_up(self, trainer: pl.Trainer, scores: Scores | None, stage: str, title: str) -> None:
         if scores is None or not trainer.is_global_zero:
             return
-        facts = _other_scores(scores)
+        facts = other_scores(scores)
         if scores.training_seconds is not None:
             facts.append(("training time", clock(scores.training_seconds)))
         facts += [(label, str(path)) for label, path in _files(trainer, self._run, stage)]
-        _show(trainer, _score_table(scores, title))
-        width = max(16, 1 + max((len(label) for label, _ in facts), default=0))
-        _show(trainer, Text("\n".join(f"{label:<{width}}{fact}" for label, fact in facts)), soft_wrap=True)
-
-
-def _score_table(scores: Scores, title: str) -> Table:
-    """Classes down, scores across, means in the footer; in percent."""
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=box.HORIZONTALS, show_footer=True, pad_edge=False
-    )
-    table.add_column("class", "mean", footer_style="bold", overflow="ellipsis", no_wrap=True, max_width=28)
-    for key, heading in zip(scores.classes, score_headings(list(scores.classes)), strict=True):
-        footer = _percent(scores.means.get(mean_name(key), math.nan))
-        table.add_column(heading, footer, justify="right", footer_style="bold", min_width=6)
-    for name, values in scores.rows():
-        table.add_row(Text(name), *map(_percent, values.values()))
-    return table
-
-
-def _other_scores(scores: Scores) -> list[tuple[str, str]]:
-    """What was measured beside the table, as lines of label and value."""
-    in_table = {mean_name(name) for name in scores.classes}
-    others = [name for name in MEAN_NAMES if name in scores.means and name not in in_table]
-    facts = [(MEAN_NAMES[name], _percent(scores.means[name])) for name in others]
-    if scores.crops:
-        facts.append((f"mIoU at crop {'/'.join(scores.crops)}", "/".join(map(_percent, scores.crops.values()))))
-    return facts
+        _show(trainer, score_table(scores, title))
+        _show(trainer, Text(facts_text(facts)), soft_wrap=True)
 
 
 def _files(trainer: pl.Trainer, run: RunFolder | None, stage: str) -> list[tuple[str, Path]]:
@@ -205,14 +179,10 @@ def _show(trainer: pl.Trainer, what: RenderableType, soft_wrap: bool = False) ->
         get_console().print(what, soft_wrap=soft_wrap, highlight=False)
 
 
-def _percent(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.1f}"
-
-
 def _mean_scores(means: Mapping[str, float]) -> list[str]:
     """Such as mIoU 52.1, F 1/3 px 32.1/53.2."""
-    parts = [f"{score_headings([MIOU])[0]} {_percent(means[MIOU])}"] if MIOU in means else []
+    parts = [f"{score_headings([MIOU])[0]} {percent(means[MIOU])}"] if MIOU in means else []
     fscores = {tolerance_text(name): value for name, value in means.items() if is_boundary_score(name)}
     if fscores:
-        parts.append(f"F {'/'.join(fscores)} px {'/'.join(map(_percent, fscores.values()))}")
+        parts.append(f"F {'/'.join(fscores)} px {'/'.join(map(percent, fscores.values()))}")
     return parts

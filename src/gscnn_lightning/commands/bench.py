@@ -54,6 +54,30 @@ def metrics(
     measure_metrics(labels, tolerances, distance, reach, repeats, threads)
 
 
+def score(labels: Path, /, frames: int = 20, reach: float = 3.0, threads: int = 1) -> None:
+    """Time gscnn score beside the official Cityscapes evaluation, frame by frame in turns.
+
+    Frames are made of the label maps that there are, shifted and mirrored, and predictions of them by displacing them
+    by a smooth random field. Mean IoU has to be the same, or there is an error instead of a table.
+
+    Examples:
+      gscnn bench score CITYSCAPES/gtFine/val
+      gscnn bench score CITYSCAPES/gtFine/val --frames 60 --reach 6
+
+    Args:
+        labels: folder with official label maps and instance maps, `*_labelIds.png` and `*_instanceIds.png`.
+        frames: number of frames.
+        reach: typical displacement of the predictions in pixels.
+        threads: threads of torch and OpenCV.
+
+    Raises:
+        GSCNNError: there are no such files, or the official scripts are not installed.
+    """
+    from gscnn_lightning.bench.score import measure_score
+
+    measure_score(labels, frames, reach, threads)
+
+
 def tracking(config: str = "camvid", epochs: int = 7) -> None:
     """Time the epochs of a training, every second one with W&B (offline), pictures and records.
 

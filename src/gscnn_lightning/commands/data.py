@@ -136,7 +136,7 @@ def suspects(
     from gscnn_lightning.agreement import check_classes
     from gscnn_lightning.checkpoint import load_task, read_checkpoint
     from gscnn_lightning.errors import SettingError
-    from gscnn_lightning.fit_settings import data_of_checkpoint
+    from gscnn_lightning.fit_settings import arguments_for_checkpoint, data_module
     from gscnn_lightning.inference import check_settings
     from gscnn_lightning.metrics.suspects import KINDS
     from gscnn_lightning.prediction.files import output_folder
@@ -155,7 +155,7 @@ def suspects(
         raise SettingError(f"top is {top}: give a number of suspects of 1 or more")
     check_settings(window, overlap, scales)
     read_checkpoint(checkpoint)
-    data = data_of_checkpoint(checkpoint, others)
+    data = data_module(arguments_for_checkpoint(checkpoint, others))
     task = load_task(checkpoint, device, fold=True, window=window, overlap=overlap, scales=scales, flip_average=flip)
     check_classes(task.class_names, data.class_names, f"checkpoint {checkpoint}", "the data")
     check = LabelCheck(task, data, split)

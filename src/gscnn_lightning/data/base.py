@@ -306,7 +306,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         return label_boundaries(labels, self.boundary_radius, self.ignore_index)
 
     def _dataset(self, split: Split) -> SegmentationDataset:
-        source = self._checked_source(split)
+        source = self.checked_source(split)
         if split != "predict":
             check_labelled(split, (source.load_labels(index) for index in range(len(source))))
         if split != "train":
@@ -316,7 +316,12 @@ class SegmentationDataModule(pl.LightningDataModule):
         kept = KeptFrames(source, self.cache_gb) if self.cache_gb and can_keep() else None
         return SegmentationDataset(source, training_transform(**self.augmentation), self.seed, kept)
 
-    def _checked_source(self, split: Split) -> Source:
+    def checked_source(self, split: Split) -> Source:
+        """The frames of a split after their `Source.check`, the same object every time.
+
+        Raises:
+            DataError: the data are missing or cannot be used.
+        """
         if split not in self._sources:
             source = self.source(split)
             if not isinstance(source, Source):
@@ -336,7 +341,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Index of the classes of the training split, None unless it is sampled."""
         if self.class_uniform_over != "data" or self.class_uniform == 0:
             return None
-        return class_tiles(self._checked_source("train"), with_bar=self._process()[0] == 0)
+        return class_tiles(self.checked_source("train"), with_bar=self._process()[0] == 0)
 
     def _progress(self) -> int:
         """Samples that this process already had of the epoch that the trainer is about to begin or to resume."""
@@ -373,7 +378,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             num_workers=workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
-            worker_init_fn=_begin_work,
+            worker_init_fn=begin_work,
             collate_fn=_batch,
             # Its own, or a validation would draw from the random numbers of the training.
             generator=torch.Generator().manual_seed(self.seed),
@@ -434,7 +439,8 @@ def nothing_but_void(split: str, number: int) -> str:
     )
 
 
-def _begin_work(_: int) -> None:
+def begin_work(_: int) -> None:
+    """What a loading process does first."""
     # Every process already has its core; OpenCV would start as many threads again in each.
     cv2.setNumThreads(0)
     # Ctrl-C reaches all processes of a terminal, and the training then finishes its step with the batches that come;

@@ -23,7 +23,7 @@ from gscnn_lightning.errors import DataError, SettingError
 
 FROM_ID = label_table({raw % 256: train_id for raw, train_id in CITYSCAPES_ID_TO_TRAIN_ID.items()})
 """Train id of each official id; an 8-bit file holds the id -1 (license plate) as 255."""
-_FROM_TRAIN_ID = label_table({**{i: i for i in range(len(CITYSCAPES))}, IGNORE_INDEX: IGNORE_INDEX})
+FROM_TRAIN_ID = label_table({**{i: i for i in range(len(CITYSCAPES))}, IGNORE_INDEX: IGNORE_INDEX})
 
 PACKAGES = {
     "leftImg8bit": ("leftImg8bit", "leftImg8bit_trainvaltest/leftImg8bit", "leftImg8bit_trainextra/leftImg8bit"),
@@ -141,7 +141,7 @@ class CityscapesDataModule(SegmentationDataModule):
             ids.update(self._find(root, package, split, f"_{package}_labelIds"))
             train_ids.update(self._find(root, package, split, f"_{package}_labelTrainIds"))
             images.update(self._find(root, "leftImg8bit", split, "_leftImg8bit"))
-        labels, table = (ids, FROM_ID) if ids or not train_ids else (train_ids, _FROM_TRAIN_ID)
+        labels, table = (ids, FROM_ID) if ids or not train_ids else (train_ids, FROM_TRAIN_ID)
         frames, problems = pair_files(images, labels, f"Cityscapes split {' and '.join(splits)} of {root}")
         return FileSource(frames, table, problems)
 
@@ -166,7 +166,7 @@ class CityscapesDataModule(SegmentationDataModule):
 
     def _add_instances(self, source: FileSource) -> None:
         """Pair frames with their instance maps: all of them, or none if none has to be there."""
-        paths = [_instance_map(frame) for frame in source.frames]
+        paths = [instance_map(frame) for frame in source.frames]
         missing = [path for path in paths if not path.is_file()]
         if self.instances is None and len(missing) == len(paths):
             return
@@ -175,7 +175,8 @@ class CityscapesDataModule(SegmentationDataModule):
         source.frames = [replace(frame, instances=path) for frame, path in zip(source.frames, paths, strict=True)]
 
 
-def _instance_map(frame: Frame) -> Path:
+def instance_map(frame: Frame) -> Path:
+    """Where the instance map of a frame is by its name, whether it is there or not."""
     assert frame.labels is not None
     name = frame.labels.name.replace("_labelTrainIds", "_labelIds").replace("_labelIds", "_instanceIds")
     return frame.labels.with_name(name)

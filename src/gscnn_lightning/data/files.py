@@ -140,7 +140,7 @@ class FileSource(Source):
         if path is None:
             return None
         raw = read_map(path, f"{path} (sample {index})", indices=len(self.table) == _IDS)
-        labels = self._translate(raw)
+        labels = translate(raw, self.table)
         if labels is None:
             raise DataError(
                 f"{path} (sample {index}) has shape {raw.shape} and type {raw.dtype}: label maps are "
@@ -150,7 +150,7 @@ class FileSource(Source):
         if unknown.any():
             raise DataError(
                 f"{path} (sample {index}) has label values that the data set does not define: "
-                f"{_list_values(raw[unknown])} ({np.count_nonzero(unknown)} pixels). Correct the file or its class "
+                f"{listed_values(raw[unknown])} ({np.count_nonzero(unknown)} pixels). Correct the file or its class "
                 "table"
             )
         return labels
@@ -252,17 +252,23 @@ class FileSource(Source):
                 digest.update(named.encode(errors="surrogateescape"))
         return digest.hexdigest()
 
-    def _translate(self, raw: npt.NDArray[Any]) -> Bytes | None:
-        """Train ids of raw values, None if these are not of the kind that the table is for."""
-        if len(self.table) == _COLORS:
-            if raw.ndim != 3 or raw.dtype != np.uint8:
-                return None
-            # Blue is the lowest byte; what OpenCV adds as fourth byte, or finds there, is transparency.
-            four = raw if raw.shape[2] == 4 else cv2.cvtColor(raw, cv2.COLOR_BGR2BGRA)
-            return self.table[np.ascontiguousarray(four).view("<u4")[..., 0] & (_COLORS - 1)]
-        if raw.ndim != 2 or raw.dtype not in (np.uint8, np.uint16):
+
+def translate(raw: npt.NDArray[Any], table: Bytes) -> Bytes | None:
+    """Train ids of raw values, None if these are not of the kind that the table is for.
+
+    Args:
+        raw: (H, W) uint8 or uint16, or (H, W, 3 or 4) uint8 colours in BGR order.
+        table: from `label_table` or `color_table`.
+    """
+    if len(table) == _COLORS:
+        if raw.ndim != 3 or raw.dtype != np.uint8:
             return None
-        return cv2.LUT(raw, self.table[:256]) if raw.dtype == np.uint8 else self.table[raw]
+        # Blue is the lowest byte; what OpenCV adds as fourth byte, or finds there, is transparency.
+        four = raw if raw.shape[2] == 4 else cv2.cvtColor(raw, cv2.COLOR_BGR2BGRA)
+        return table[np.ascontiguousarray(four).view("<u4")[..., 0] & (_COLORS - 1)]
+    if raw.ndim != 2 or raw.dtype not in (np.uint8, np.uint16):
+        return None
+    return cv2.LUT(raw, table[:256]) if raw.dtype == np.uint8 else table[raw]
 
 
 def label_table(train_ids: Mapping[int, int], others: int = UNKNOWN) -> Bytes:
@@ -288,7 +294,7 @@ def find_files(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES, ending: s
         DataError: two files differ in nothing but the suffix, or a name belongs to something else than a file.
     """
     found: dict[str, Path] = {}
-    for path in sorted(_walk(folder)):
+    for path in sorted(walk(folder)):
         if path.suffix.lower() not in suffixes or not path.stem.endswith(ending) or path.name.startswith("."):
             continue
         if not path.is_file():  # opening a pipe would wait for ever
@@ -332,7 +338,7 @@ def pair_files(images: Mapping[str, Path], labels: Mapping[str, Path], where: st
     return Paired([Frame(name, image, labels[name]) for name, image in images.items() if name in labels], problems)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def walk(folder: Path) -> Iterator[Path]:
     """Everything below a folder, through links to other folders too, each of them once."""
     seen = set()
     for place, folders, files in os.walk(folder, onerror=_cannot_list, followlinks=True):
@@ -354,7 +360,7 @@ def _text(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _list_values(raw: npt.NDArray[Any]) -> str:
+def listed_values(raw: npt.NDArray[Any]) -> str:
     """Different raw values as text, the first ten of them; colours (N, 3 or 4) in BGR order are written as RGB."""
     different = np.unique(raw[:, 2::-1] if raw.ndim == 2 else raw, axis=0).tolist()
     shown = ", ".join(str(tuple(value) if isinstance(value, list) else value) for value in different[:10])

@@ -69,18 +69,18 @@ class RegionIoU(LabelMapMetric):
         **kwargs: object,
     ) -> None:
         super().__init__(num_classes, ignore_index, average, **kwargs)
-        zeros = torch.zeros(num_regions, num_classes, num_classes, dtype=torch.int64)
+        zeros = torch.zeros(num_regions, num_classes, num_classes + 1, dtype=torch.int64)
         self.add_state("confusion", default=zeros, dist_reduce_fx="sum")
 
     def counts(self, preds: Tensor, target: Tensor) -> Tensor:
-        """(R, K, K) int64 counts of a batch, rows are true classes, columns predicted ones."""
+        """(R, K, K + 1) int64 counts of a batch, as `nested_confusion` gives them."""
         raise NotImplementedError
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add a batch.
 
         Args:
-            preds: (B, H, W) integer, predicted classes, 0 ... K-1.
+            preds: (B, H, W) integer, predicted classes, 0 ... K-1, or ``ignore_index`` where none is predicted.
             target: (B, H, W) integer, true classes, 0 ... K-1 or ``ignore_index``.
 
         Raises:

@@ -11,7 +11,14 @@ from torch import Tensor
 
 from gscnn_lightning.checks import is_number
 from gscnn_lightning.metrics.base import LabelMapMetric
-from gscnn_lightning.metrics.label_maps import check_label_maps, check_num_classes, float_dtype, mark_ignored
+from gscnn_lightning.metrics.label_maps import (
+    check_label_maps,
+    check_num_classes,
+    float_dtype,
+    mark_ignored,
+    uneven_windows,
+    value_counts,
+)
 
 # OpenCV filters no integers wider than 16 bits, and void needs one of their values.
 _MOST_CLASSES = 65535
@@ -164,23 +171,23 @@ def _counts(
     for pred, label in zip(preds.cpu().numpy(), target.cpu().numpy(), strict=True):
         pred, label = mark_ignored(pred, label, num_classes, ignore_index)
         pred_band, label_band = _band(pred, whole, frame), _band(label, whole, frame)
-        both = _histogram(pred[pred_band & label_band & (pred == label)], num_classes)
-        counts[0] += both
-        counts[1] += _histogram(pred[pred_band], num_classes) + _histogram(label[label_band], num_classes) - both
+        both = value_counts(pred, num_classes + 1, pred_band & label_band & (pred == label))
+        either = (
+            value_counts(pred, num_classes + 1, pred_band) + value_counts(label, num_classes + 1, label_band) - both
+        )
+        # The mark of ignored pixels is no class.
+        counts += np.stack([both, either])[:, :num_classes]
     return torch.from_numpy(counts)
 
 
 def _band(labels: npt.NDArray[np.integer], distance: int, frame: bool) -> npt.NDArray[np.bool_]:
     """Pixels within a chessboard distance of another label; all classes at once, as no label lies in two masks."""
-    square = np.ones((2 * distance + 1, 2 * distance + 1), np.uint8)
-    # OpenCV pads with what changes nothing, so the frame is no boundary by itself.
-    band = cv2.dilate(labels, square) != cv2.erode(labels, square)
+    # A square around a pixel has several labels if one of the 2x2 windows in it has. They lie to the right and below
+    # of the pixel that they are found at, hence the anchor. OpenCV pads with what changes nothing, so the frame is no
+    # boundary by itself.
+    square = np.ones((2 * distance, 2 * distance), np.uint8)
+    band = cv2.dilate(uneven_windows(labels).view(np.uint8), square, anchor=(distance, distance)).view(bool)
     if frame:
         band[:distance] = band[-distance:] = True
         band[:, :distance] = band[:, -distance:] = True
     return band
-
-
-def _histogram(labels: npt.NDArray[np.integer], num_classes: int) -> npt.NDArray[np.intp]:
-    """Pixels per class; the mark of ignored pixels is no class."""
-    return np.bincount(labels, minlength=num_classes + 1)[:num_classes]

@@ -78,7 +78,7 @@ class CityscapesScores(SegmentationScores):
         """Add a batch.
 
         Args:
-            preds: (B, H, W) integer, predicted train ids, 0 ... 18.
+            preds: (B, H, W) integer, predicted train ids, 0 ... 18, or 255 where none is predicted.
             target: (B, H, W) integer, true train ids, 0 ... 18 or 255.
             instances: (B, H, W) integer, official instance ids: 1000 times the official id plus the number of the
                 instance; smaller values are no instances. Give them for all images or for none.
@@ -111,18 +111,19 @@ class CityscapesScores(SegmentationScores):
         for index, classes in enumerate(CATEGORIES.values()):
             member[index, list(classes)] = 1
         by_category = member @ counts @ member.T
-        result["category_iou"] = class_iou(by_category)
+        missed = self.unpredicted.cpu().double()
+        result["category_iou"] = class_iou(torch.cat([by_category, (member @ missed)[:, None]], dim=1))
         result["category_miou"] = result["category_iou"].nanmean()
         images, with_instances = self.images.tolist()
         if with_instances not in (0, images):
             raise ValueError(f"{with_instances} of {images} images came with instance maps; give them for all or none")
         if with_instances:
-            found, missed = self.weighted.cpu().double() * _UNIT
-            result["iiou"] = _instance_iou(counts, found[:19], missed[:19], [t for t, _ in _INSTANCE_CLASSES.values()])
+            found, lost = self.weighted.cpu().double() * _UNIT
+            result["iiou"] = _instance_iou(counts, found[:19], lost[:19], [t for t, _ in _INSTANCE_CLASSES.values()])
             places = [list(CATEGORIES).index(name) for name in _INSTANCE_CATEGORIES]
-            hit, lost = torch.zeros(2, 7, dtype=torch.float64)
-            hit[places], lost[places] = found[19:], missed[19:]
-            result["category_iiou"] = _instance_iou(by_category, hit, lost, places)
+            of_category = torch.zeros(2, 7, dtype=torch.float64)
+            of_category[:, places] = torch.stack([found[19:], lost[19:]])
+            result["category_iiou"] = _instance_iou(by_category, of_category[0], of_category[1], places)
             result["miiou"], result["category_miiou"] = result["iiou"].nanmean(), result["category_iiou"].nanmean()
         return result
 
@@ -148,13 +149,13 @@ def _instance_iou(counts: Tensor, found: Tensor, missed: Tensor, having_instance
 
 def _weighted_counts(pred: npt.NDArray[np.integer], instance: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     """(2, 19 + 2) weighted pixels found and missed, of the classes and of the categories with instances."""
-    inside = (instance >= 1000 * min(_INSTANCE_CLASSES)) & (instance < 1000 * (max(_INSTANCE_CLASSES) + 1))
-    ids, predicted = instance[inside].astype(np.int64), pred[inside]
+    first, last = 1000 * min(_INSTANCE_CLASSES), 1000 * (max(_INSTANCE_CLASSES) + 1)
+    inside = np.flatnonzero((instance >= first) & (instance < last))
     counts = np.zeros((2, 19 + len(_INSTANCE_CATEGORIES)), np.int64)
-    # One histogram of (instance, predicted class) has all that is asked.
-    table = np.bincount(ids * 19 + predicted).astype(np.float64)
-    table = np.pad(table, (0, -len(table) % 19)).reshape(-1, 19)
-    for raw in np.unique(ids):
+    # One histogram of (instance, predicted class) has all that is asked; 19 stands for no class.
+    cells = instance.ravel()[inside].astype(np.int64) * 20 + np.minimum(pred.ravel()[inside], 19)
+    table = np.bincount(cells, minlength=20 * (int(cells.max(initial=0)) // 20 + 1)).reshape(-1, 20)
+    for raw in np.flatnonzero(table.any(1)).tolist():
         if raw // 1000 not in _INSTANCE_CLASSES:
             continue
         train_id, mean_size = _INSTANCE_CLASSES[raw // 1000]

@@ -105,7 +105,7 @@ class DistanceCropIoU(RegionIoU):
         self.center = center
 
     def counts(self, preds: Tensor, target: Tensor) -> Tensor:
-        """(F, K, K) int64 counts of a batch, one matrix per crop."""
+        """(F, K, K + 1) int64 counts of a batch, one matrix per crop."""
         return _confusion(preds, target, self.num_classes, self.factors, self.center, self.ignore_index)
 
 
@@ -126,7 +126,7 @@ def _confusion(
     center: tuple[float, float],
     ignore_index: int | None,
 ) -> Tensor:
-    """(F, K, K) counts of a batch."""
+    """(F, K, K + 1) counts of a batch."""
     check_label_maps(preds, target)
     rows, columns = (
         _crops_around(size, share, factors, target.device)
@@ -139,7 +139,7 @@ def _confusion(
 def _crops_around(size: int, share: float, factors: Sequence[float], device: torch.device) -> Tensor:
     """(size,) int: how many of the crops contain each row, or column."""
     position = torch.arange(size, device=device)
-    depth = torch.zeros_like(position)
+    depth = torch.zeros_like(position, dtype=torch.uint8 if len(factors) < 256 else torch.int64)
     for factor in factors:
         cut = 2 * factor / _FRAME_HEIGHT * size  # from both sides together
         start = round(cut * share)

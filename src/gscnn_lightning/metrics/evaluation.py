@@ -182,6 +182,11 @@ class Evaluation(nn.Module):
             metric._update_count = int(not optional or bool(state[f"{name}.counts"].any()))
         return self.compute()
 
+    @property
+    def images(self) -> list[tuple[str, dict[str, float]]]:
+        """Names and scores of the images of this process since the last `reset`."""
+        return self._images
+
     def _metrics(self) -> list[tuple[str, Metric]]:
         return list(self.metrics.items())  # type: ignore[arg-type]
 

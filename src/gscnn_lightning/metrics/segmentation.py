@@ -25,7 +25,8 @@ class SegmentationScores(MulticlassConfusionMatrix):
         \mathrm{accuracy}_c = \frac{TP_c}{n_c}, \quad
         \mathrm{fwIoU} = \frac{\sum_c n_c \mathrm{IoU}_c}{\sum_c n_c}
 
-    As input to ``update``: ``preds`` and ``target``, (B, H, W) integer, 0 to K - 1, ``target`` also ``ignore_index``.
+    As input to ``update``: ``preds`` and ``target``, (B, H, W) integer, 0 to K - 1 or ``ignore_index``. A labelled
+    pixel without a predicted class is missed: it counts against the class it belongs to, and against no other.
 
     Args:
         num_classes: number of classes K.
@@ -45,10 +46,12 @@ class SegmentationScores(MulticlassConfusionMatrix):
     Attributes:
         confusion: (K, K) int64 on the CPU, pixels of each true class (row) by predicted class (column), of all
             processes when ``compute`` was last called.
-        image_confusion: (B, K, K) int64, the same of each image of the latest update.
+        image_confusion: (B, K, K + 1) int64, the same of each image of the latest update, and behind the classes the
+            pixels without a predicted one.
     """
 
     confusion: Tensor
+    unpredicted: Tensor
     image_confusion: Tensor
 
     def __init__(self, num_classes: int, ignore_index: int | None = 255) -> None:
@@ -56,12 +59,14 @@ class SegmentationScores(MulticlassConfusionMatrix):
         check_ignore_index(ignore_index)
         # torchmetrics' own checks look for unique values on every update, which is slow; ours look at the range.
         super().__init__(num_classes, ignore_index=ignore_index, validate_args=False)
+        self.add_state("unpredicted", default=torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add a batch.
 
         Args:
-            preds: (B, H, W) integer, predicted classes, 0 to K - 1; anything where the target is ignored.
+            preds: (B, H, W) integer, predicted classes, 0 to K - 1, or ``ignore_index`` where none is predicted;
+                anything where the target is ignored.
             target: (B, H, W) integer, true classes, 0 to K - 1 or ``ignore_index``.
 
         Raises:
@@ -75,7 +80,9 @@ class SegmentationScores(MulticlassConfusionMatrix):
             for pred, label in zip(preds, target, strict=True)
         ]
         self.image_confusion = torch.stack(counts)
-        self.confmat += self.image_confusion.sum(0)
+        counts_of_all = self.image_confusion.sum(0)
+        self.confmat += counts_of_all[:, :-1]
+        self.unpredicted += counts_of_all[:, -1]
 
     def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
         """Scores in [0, 1].
@@ -86,7 +93,7 @@ class SegmentationScores(MulticlassConfusionMatrix):
             labelled pixels. Scalars are NaN without pixels.
         """
         self.confusion = super().compute().cpu()
-        counts = self.confusion.double()  # Apple's MPS has no float64
+        counts = self.with_unpredicted(self.confusion).double()
         hit, labelled = counts.diagonal(), counts.sum(dim=1)
         iou, class_accuracy = class_iou(counts), hit / labelled
         return {
@@ -97,3 +104,7 @@ class SegmentationScores(MulticlassConfusionMatrix):
             "mean_accuracy": class_accuracy.nanmean(),
             "fwiou": (labelled * iou.nan_to_num(0.0)).sum() / labelled.sum(),
         }
+
+    def with_unpredicted(self, confusion: Tensor) -> Tensor:
+        """A confusion matrix (K, K) with the labelled pixels of no predicted class as its last column, on the CPU."""
+        return torch.cat([confusion.cpu(), self.unpredicted.cpu()[:, None]], dim=1)  # Apple's MPS has no float64

@@ -98,7 +98,7 @@ class TrimapIoU(RegionIoU):
         self.widths = tuple(widths)
 
     def counts(self, preds: Tensor, target: Tensor) -> Tensor:
-        """(T, K, K) int64 counts of a batch, one matrix per width."""
+        """(T, K, K + 1) int64 counts of a batch, one matrix per width."""
         return _confusion(preds, target, self.num_classes, self.widths, self.ignore_index)
 
 
@@ -110,7 +110,7 @@ def _check_settings(num_classes: int, widths: Sequence[float]) -> None:
 def _confusion(
     preds: Tensor, target: Tensor, num_classes: int, widths: Sequence[float], ignore_index: int | None
 ) -> Tensor:
-    """(T, K, K) counts of a batch."""
+    """(T, K, K + 1) counts of a batch."""
     check_label_maps(preds, target)
     ignored = -1 if ignore_index is None else ignore_index
     depth = torch.zeros(target.shape, dtype=torch.uint8, device=target.device)
