@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from tests.metrics.maps import blobs
@@ -17,6 +18,7 @@ from gscnn_lightning.classes import CITYSCAPES, CITYSCAPES_ID_TO_TRAIN_ID, CITYS
 from gscnn_lightning.cli import main as fit
 from gscnn_lightning.commands.main import main as tools
 from gscnn_lightning.drawing.maps import colorize_labels
+from gscnn_lightning.metrics import CalibrationError
 from gscnn_lightning.prediction.files import official_ids
 
 NAMES = [f"{city}_000000_{number:06d}" for city, number in (("ulm", 1), ("ulm", 2), ("bonn", 1))]
@@ -168,6 +170,7 @@ def test_own_predictions_score_as_in_the_test(tested):
     ours = score(predictions, "--config", tested / "test.yaml")
     theirs = json.loads((run / "scores_test.json").read_text())
     assert theirs["means"].pop("boundary_ods") >= 0  # of the boundary map, which was not given
+    assert [theirs["means"].pop(name) > 0 for name in ("ece", "ece_boundary")]  # of probabilities, neither
     assert ours == theirs
     for name in ("image_scores.csv", "confusion_matrix.csv", "scores_test.csv", "classes.json"):
         assert Path("out", name).read_text() == (run / name).read_text()
@@ -395,3 +398,75 @@ def test_shipped_table_is_that_of_the_data_module():
     assert read.classes == CITYSCAPES
     assert {raw: int(read.table[raw % 256]) for raw in CITYSCAPES_ID_TO_TRAIN_ID} == CITYSCAPES_ID_TO_TRAIN_ID
     assert all(read.table[CITYSCAPES_TRAIN_ID_TO_ID[train_id]] == train_id for train_id in range(19))
+
+
+def soft(preds):
+    """Probabilities (19, H, W) by frame, whose largest is that of the predicted class."""
+    rng = np.random.default_rng(1)
+    found = {}
+    for name, pred in preds.items():
+        values = rng.random((19, *pred.shape)) + 2 * np.eye(19)[pred].transpose(2, 0, 1) * rng.random(pred.shape)
+        found[name] = values / values.sum(0)
+        preds[name] = found[name].argmax(0).astype(np.uint8)
+    return found
+
+
+def expected_errors(probs):
+    metric = CalibrationError()
+    for name, values in probs.items():
+        raw = cv2.imread(f"truth/{name.split('_')[0]}/{name}_gtFine_labelIds.png", cv2.IMREAD_UNCHANGED)
+        labels = np.vectorize(lambda value: CITYSCAPES_ID_TO_TRAIN_ID.get(value, 255))(raw)
+        metric.update(torch.from_numpy(values)[None], torch.from_numpy(labels)[None])
+    return {name: float(metric.compute()[name]) for name in ("ece", "ece_boundary")}
+
+
+def test_probabilities_give_the_calibration_error(preds, capsys):
+    probs = soft(preds)
+    expected = expected_errors(probs)
+    assert 0.05 < expected["ece"] < 0.95
+    folder = as_train_ids(preds)
+    plain = score(folder, *IDS)
+    assert "ece" not in plain["means"]
+    for kind in ("exact", "half", "logits", "pictures", "folders", "bytes"):
+        for name, values in probs.items():
+            Path(kind, name).mkdir(parents=True, exist_ok=True)
+            if kind in ("exact", "half", "logits"):
+                stored = np.log(values) + 3 if kind == "logits" else values
+                np.save(f"{kind}/{name}.npy", stored.astype(np.float16 if kind == "half" else np.float32))
+            for k, values_of_class in enumerate(values):
+                label = CITYSCAPES.names[k].replace(" ", "_")
+                if kind in ("pictures", "bytes"):
+                    largest, dtype = (65535, np.uint16) if kind == "pictures" else (255, np.uint8)
+                    write(Path(kind, f"{name}_{k}.png"), np.rint(values_of_class * largest).astype(dtype))
+                elif kind == "folders":
+                    write(Path(kind, name, f"{label}.png"), np.rint(values_of_class * 65535).astype(np.uint16))
+        found = score(folder, *IDS, "--probabilities", kind)
+        near = {"half": 2e-3, "bytes": 3e-2}.get(kind, 2e-4)
+        for measure, value in expected.items():
+            assert found["means"].pop(measure) == pytest.approx(value, abs=near), kind
+        assert found["means"] == plain["means"]
+    assert Path("out/reliability.png").is_file()
+    # Predictions that are such arrays themselves need not be named twice.
+    capsys.readouterr()
+    own = score("exact", *IDS)
+    assert own["means"]["ece"] == pytest.approx(expected["ece"], abs=1e-6)
+    assert "logits" not in capsys.readouterr().err
+    assert score("logits", *IDS)["means"]["ece"] == pytest.approx(expected["ece"], abs=1e-5)
+    assert "of 3 frames, scores of the classes are taken for logits" in capsys.readouterr().err
+    two = score(folder, *IDS, "--probabilities", "pictures", "--workers", 2)
+    assert two["means"] == score(folder, *IDS, "--probabilities", "pictures")["means"]
+
+
+def test_probabilities_that_are_none_are_said(preds, capsys):
+    folder = as_train_ids(preds)
+    for name, pred in preds.items():
+        Path("sigmoid").mkdir(exist_ok=True)
+        np.save(f"sigmoid/{name}.npy", np.full((19, *pred.shape), 0.5, np.float32))
+    assert "ece" not in score("sigmoid", *IDS)["means"]
+    assert "do not add up to 1: no calibration" in capsys.readouterr().err
+    score(folder, *IDS, "--probabilities", "sigmoid", code=2)
+    assert "which add up to 1, or logits" in capsys.readouterr().err
+    score(folder, *IDS, "--probabilities", folder, code=2)
+    said = capsys.readouterr().err
+    assert "3 of 3 frames have no probabilities in plain" in said
+    assert "NAME_0.png to NAME_18.png with 16 bits" in said

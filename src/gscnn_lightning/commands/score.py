@@ -16,6 +16,7 @@ def score(
     split: Literal["val", "test"] = "test",
     coding: Literal["trainids", "ids", "colors"] | None = None,
     boundary_maps: Path | None = None,
+    probabilities: Path | None = None,
     tolerances: Sequence[float] | None = None,
     resize: bool = False,
     allow_missing: bool = False,
@@ -46,6 +47,8 @@ def score(
         coding: what the values are: trainids, ids (those of the labels, such as official ids) or colors; found out by
             default.
         boundary_maps: folder of boundary maps, grey pictures of the probability, NAME_boundary.png or NAME.png.
+        probabilities: folder with the probabilities of the classes, for the calibration error: NAME.npy or .npz, or
+            NAME_0.png, NAME_1.png ... with 16 bits; predictions that are such arrays themselves need none.
         tolerances: of the boundary F-score, in pixels, or fractions of the diagonal below 1; by default those of the
             config, else 3, 5, 9 and 12.
         resize: bring predictions of another size to that of the labels, by nearest neighbour.
@@ -79,7 +82,7 @@ def score(
     chosen = boundary_tolerances(tolerances, others)
     truth = find_truth(labels, classes, others, split)
     out.mkdir(parents=True, exist_ok=True)  # found out before minutes of scoring, if it cannot be made
-    predicted = PredictedFolder(predictions, truth, coding, resize, boundary_maps, without=[out])
+    predicted = PredictedFolder(predictions, truth, coding, resize, boundary_maps, probabilities, without=[out])
     found = score_folder(predicted, chosen, workers, allow_missing)
     for note in found.notes:
         say(f"note: {note}", stderr=True)

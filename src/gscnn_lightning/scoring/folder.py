@@ -22,10 +22,12 @@ from gscnn_lightning.scores import ImageScores, Scores
 from gscnn_lightning.scoring.codings import Coding, Codings, Finder, check_coding
 from gscnn_lightning.scoring.names import Matched, listed, match_boundary_maps, match_files
 from gscnn_lightning.scoring.prediction_files import is_array, read_label_file
+from gscnn_lightning.scoring.probabilities import ProbabilityFolder, probabilities
 from gscnn_lightning.scoring.truth import Truth
 from gscnn_lightning.terminal import progress
 
 _LOOKED_AT = 8
+_TINY = torch.finfo(torch.float32).tiny
 State = dict[str, npt.NDArray[np.int64]]
 
 
@@ -39,6 +41,7 @@ class FrameScores:
         values: scores of the frame by itself.
         problem: why it could not be measured, "" if it could.
         resized: whether the prediction was.
+        note: what is to be said of its probabilities, "" if nothing.
         read_seconds: time that reading and decoding its files took.
         seconds: time that everything took.
     """
@@ -48,6 +51,7 @@ class FrameScores:
     values: Mapping[str, float] = field(default_factory=dict)
     problem: str = ""
     resized: bool = False
+    note: str = ""
     read_seconds: float = 0.0
     seconds: float = 0.0
 
@@ -86,6 +90,8 @@ class PredictedFolder:
         coding: what the values are, found out by default.
         resize: bring predictions of other sizes to that of the labels, by nearest neighbour.
         boundary_maps: folder of boundary maps, 8- or 16-bit grey pictures of the probability.
+        probability_maps: folder with the probabilities of the classes, see `ProbabilityFolder`; by default those that
+            the predictions are themselves.
         without: folders in it to leave out.
 
     Attributes:
@@ -106,6 +112,7 @@ class PredictedFolder:
         coding: Coding | None = None,
         resize: bool = False,
         boundary_maps: Path | None = None,
+        probability_maps: Path | None = None,
         without: Sequence[Path] = (),
     ) -> None:
         self.folder, self.truth, self.resize = folder, truth, resize
@@ -118,6 +125,7 @@ class PredictedFolder:
         if boundary_maps is not None:
             matched = match_boundary_maps(boundary_maps, truth)
             self.boundary_files = self._matched(matched, boundary_maps, "boundary map")
+        self.probability_files = None if probability_maps is None else ProbabilityFolder(probability_maps, truth)
         self.is_given = coding is not None
         self._only_scores = False
         self.coding = coding or self._found_coding()
@@ -126,8 +134,10 @@ class PredictedFolder:
         """Indices of the frames that have all files that are asked for."""
         return [i for i in self.files if self.boundary_files is None or i in self.boundary_files]
 
-    def labels(self, index: int, size: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
-        """Predicted train ids (H, W) of a frame, 255 where no class is predicted.
+    def prediction(
+        self, index: int, size: tuple[int, int] | None = None
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any] | None]:
+        """Predicted train ids (H, W) of a frame, 255 where no class is; scores (K, H, W) if it is made of such.
 
         Args:
             index: of the frame.
@@ -144,7 +154,7 @@ class PredictedFolder:
                 "--coding"
             )
         coding = self.coding if self.is_given or not file.is_color else "colors"
-        return self.codings.decode(file, coding, path)
+        return self.codings.decode(file, coding, path), file.scores
 
     def boundary_prob(self, index: int) -> npt.NDArray[np.float32] | None:
         """Boundary probability (H, W) in [0, 1] of a frame; None if no boundary maps were given.
@@ -256,10 +266,15 @@ class Frames(Dataset[FrameScores]):
         labels = source.load_labels(index)
         if labels is None:
             raise DataError("the frame has no labels to measure with: give data with labels")
-        pred = self.predicted.labels(index, labels.shape)
+        pred, stored = self.predicted.prediction(index, labels.shape)
         prob = self.predicted.boundary_prob(index)
         resized = pred.shape != labels.shape or (prob is not None and prob.shape != labels.shape)
         pred = self._fitting(pred, labels, self.predicted.files[index], cv2.INTER_NEAREST_EXACT)
+        trusted, note = None, ""
+        if self.predicted.probability_files is not None:
+            trusted = self.predicted.probability_files.of(index, labels.shape)
+        elif stored is not None and stored.shape[1:] == labels.shape:
+            trusted, note = probabilities(stored)
         if prob is not None and self.predicted.boundary_files is not None:
             prob = self._fitting(prob, labels, self.predicted.boundary_files[index], cv2.INTER_LINEAR)
         batch: dict[str, Any] = {"mask": torch.from_numpy(np.array(labels))[None], "name": [source.name(index)]}
@@ -272,12 +287,15 @@ class Frames(Dataset[FrameScores]):
             batch["boundary"] = self.predicted.truth.boundaries(batch["mask"]).unsqueeze(1)
         self.evaluation.reset()
         boundary = None if prob is None else torch.from_numpy(prob)[None, None]
-        self.evaluation.update(torch.from_numpy(pred)[None], boundary, batch)
+        # Of these, the softmax are the probabilities again.
+        logits = None if trusted is None else torch.from_numpy(trusted).clamp(min=_TINY).log()[None]
+        self.evaluation.update(torch.from_numpy(pred)[None], boundary, batch, logits)
         return FrameScores(
             index,
             {name: state.numpy() for name, state in self.evaluation.state().items()},
             self.evaluation.images[0][1],
             resized=resized,
+            note=note,
             read_seconds=read,
             seconds=time.perf_counter() - start,
         )
@@ -358,12 +376,15 @@ def score_folder(
     read = seconds = 0.0
     resized = 0
     first_resized = ""
+    said: dict[str, int] = {}
     stop = not allow_missing
     for frame in frame_scores(predicted, evaluation, workers, stop):
         if frame.problem:
             problems.append(frame.problem)
         name = truth.source.name(frame.index)
         resized += frame.resized
+        if frame.note:
+            said[frame.note] = said.get(frame.note, 0) + 1
         first_resized = first_resized or (name if frame.resized else "")
         if frame.state is None:
             continue
@@ -373,6 +394,7 @@ def score_folder(
         read, seconds = read + frame.read_seconds, seconds + frame.seconds
     if resized:
         notes.append(f"resized: {resized} predictions, the first is {first_resized}")
+    notes += [f"of {count} frames, {note}" for note, count in said.items()]
     if total and (unpredicted := int(total["scores.unpredicted"].sum())):
         share = unpredicted / (unpredicted + int(total["scores.confmat"].sum()))
         notes.append(f"no class is predicted for {100 * share:.2f} % of the labelled pixels, which are missed")

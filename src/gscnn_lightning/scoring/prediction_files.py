@@ -22,12 +22,17 @@ class LabelFile:
     Attributes:
         pixels: (H, W) uint8 or uint16, or (H, W, 3 or 4) uint8 colours in BGR order.
         path: file with a palette, whose colours can be read, too; else None.
-        from_scores: whether the pixels are the classes with the highest score, which are train ids.
+        scores: (K, H, W), scores of the classes, of which the pixels are those with the highest: train ids; else None.
     """
 
     pixels: npt.NDArray[Any]
     path: Path | None = None
-    from_scores: bool = False
+    scores: npt.NDArray[Any] | None = None
+
+    @property
+    def from_scores(self) -> bool:
+        """Whether it comes from scores of the classes."""
+        return self.scores is not None
 
     @property
     def is_color(self) -> bool:
@@ -89,7 +94,7 @@ def read_label_file(path: Path, num_classes: int, size: tuple[int, int] | None =
     array = read_array(path)
     scores = _as_scores(array, num_classes, size, path)
     if scores is not None:
-        return LabelFile(scores.argmax(0).astype(np.uint8 if num_classes <= 256 else np.uint16), from_scores=True)
+        return LabelFile(scores.argmax(0).astype(np.uint8 if num_classes <= 256 else np.uint16), scores=scores)
     if array.ndim == 3:
         array = array[..., ::-1]  # arrays have red first
     return LabelFile(_values(array, path))
