@@ -32,13 +32,15 @@ Absent = Literal["skip", "one"]
 # can change a score, and available on devices without float64. 2e6 images fit; rounding stays below 2e-13.
 _UNIT = 2.0**-42
 
-_MARGIN = 2
+_MARGIN = 5
 _FEW = 256  # so many points the search in the tree takes less time than looking around them
+_STEPS = range(-_MARGIN, _MARGIN + 1)
 _NEAR = [
-    (squared, [(y, x) for y in range(-2, 3) for x in range(-2, 3) if y * y + x * x == squared])
-    for squared in (1, 2, 4, 5, 8)
+    (squared, [(y, x) for y in _STEPS for x in _STEPS if y * y + x * x == squared])
+    for squared in sorted({y * y + x * x for y in _STEPS for x in _STEPS})
+    if 0 < squared < (_MARGIN + 1) ** 2  # beyond, more steps straight ahead are nearer than the corners
 ]
-"""Squared distances of up to two steps either way, and the steps (rows, columns) that lead there."""
+"""Squared distances, the shortest first, and the steps (rows, columns) that lead there."""
 
 
 def boundary_fscore(
@@ -253,7 +255,7 @@ def _share_within(
 ) -> npt.NDArray[np.float64]:
     """(T,) share of points with one of the others within each radius; ``occupied`` is all-False scratch space."""
     occupied[others] = True
-    # Points common to both need no search, and a good prediction has many; most of the rest are a step or two apart.
+    # Points common to both need no search, and a good prediction has many; most of the rest are a few steps apart.
     left = points[~occupied[points]]
     beyond = np.zeros(len(radii), np.intp)
     if left.size > _FEW:
