@@ -65,7 +65,8 @@ def test_trust_is_that_of_the_probabilities_and_made_only_when_asked_for():
         np.testing.assert_allclose(found[index].entropy, entropy[index], atol=1e-6)
     assert found[0].confidence[0, :2].tolist() == [1.0, 0.25]
     np.testing.assert_allclose(found[0].entropy[0, :2], [0, 1], atol=1e-6)
-    (only,) = predictions(GSCNNOutput(logits[:1].bfloat16(), None, ()), {**images, "name": ["a"]}, trust=["entropy"])
+    one = {"name": ["a"], "image": images["image"][:1]}
+    (only,) = predictions(GSCNNOutput(logits[:1].bfloat16(), None, ()), one, trust=["entropy"])
     assert only.confidence is None
     assert only.entropy.dtype == np.float32
     assert float(GSCNNOutput(logits[:, :1], None, ()).trust("entropy").max()) == 0
