@@ -190,13 +190,16 @@ def test_checkpoints_runs_and_folders_of_label_maps_are_sides(tmp_path, monkeypa
     saved = json.loads((tmp_path / "comparison/comparison.json").read_text())
     assert (saved["a"], saved["d"]) == ("run/checkpoints/best.ckpt", ["other.ckpt", "run/checkpoints/best.ckpt"])
     for name, row in saved["scores"].items():
-        if name != "boundary_ods" and row["a"] is not None:
+        # Label maps have neither boundary maps nor probabilities.
+        if name not in ("boundary_ods", "ece", "ece_boundary") and row["a"] is not None:
             assert row["b"] == row["a"], name
             assert (row["difference"], row["low"], row["high"]) == (0, 0, 0)
     miou = saved["scores"]["accuracy"]
     assert miou["difference_c"] == pytest.approx(miou["c"] - miou["a"])
     assert miou["low_c"] <= miou["difference_c"] <= miou["high_c"]
-    assert saved["scores"]["boundary_ods"]["c"] is None
+    assert saved["scores"]["boundary_ods"]["c"] is saved["scores"]["ece"]["c"] is None
+    assert saved["scores"]["ece"]["a"] > 0
+    assert saved["scores"]["ece"]["difference_d"] is not None
     with (tmp_path / "comparison/comparison.csv").open() as file:
         columns = next(file).strip().split(",")
     assert {"a", "b", "difference", "low", "high", "c", "difference_c", "low_c", "d", "high_d"} < set(columns)

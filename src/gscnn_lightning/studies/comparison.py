@@ -145,7 +145,8 @@ def image_states(
                 one = slice(index, index + 1)
                 evaluation.reset()
                 frame = {key: value[one] for key, value in batch.items() if isinstance(value, Tensor)}
-                evaluation.update(preds[one], None if prob is None else prob[one], frame)
+                logits = output.seg_logits[one]
+                evaluation.update(preds[one], None if prob is None else prob[one], frame, logits)
                 states.append(evaluation.state())
             advance()
     return states
