@@ -238,6 +238,11 @@ def test_all_rows_with_two_seeds(capsys):
         assert spreads["miou"]["std"] == pytest.approx(statistics.stdev(values))
         assert values[0] != values[1]
     assert list(record["differences"]) == ["gated", "gradient", "dual_task"]
+    assert list(record["intervals"]["rows"]) == ["+ gates", "+ image gradient", "+ dual task"]
+    for row, label in zip(record["differences"], record["intervals"]["rows"], strict=True):
+        found = record["intervals"]["rows"][label]["miou"]
+        assert found["low"] <= found["difference"] <= found["high"]
+        assert found["difference"] == pytest.approx(record["differences"][row]["miou"]["mean"], abs=1e-4)
     assert "+ dual task" in capsys.readouterr().out
     sheet = cv2.imread("out/contact_sheets.png")
     assert sheet.shape[1] == 2 * 12 + 10 * (256 + 6) - 6

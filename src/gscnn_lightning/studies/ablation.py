@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ from gscnn_lightning.drawing.plots import plot_score_curves
 from gscnn_lightning.drawing.sheets import comparison_sheet
 from gscnn_lightning.errors import GSCNNError, SettingError, WeightsError
 from gscnn_lightning.fit_settings import check_same_settings, parsed_settings
+from gscnn_lightning.metrics.evaluation import Evaluation
 from gscnn_lightning.prediction.predictor import predicted_sample, spread_indices
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.run_folder.metrics_csv import read_metrics
 from gscnn_lightning.run_folder.score_files import read_scores, write_json, write_table
 from gscnn_lightning.score_names import BOUNDARY_IOU, main_scores, score_headings, score_title
 from gscnn_lightning.shipped_configs import find_config, read_config
+from gscnn_lightning.studies.comparison import Comparison, Difference, Side, State, compare_sides, image_states
 from gscnn_lightning.studies.tables import Spread, TextTable, number
 from gscnn_lightning.studies.training import logger_arguments, run_training
 from gscnn_lightning.task import PREDICTION_SETTINGS
@@ -89,6 +91,7 @@ def run_ablation(
     rows: Sequence[str] = ROWS,
     out: Path = Path("runs/ablation"),
     step_seconds: Callable[[Mapping[str, Sequence[str]]], Mapping[str, float]] | None = None,
+    block: int = 1,
 ) -> list[Result]:
     """Train every row with every seed, and write one table and one picture.
 
@@ -100,6 +103,7 @@ def run_ablation(
             contact_sheets.png.
         step_seconds: measures the training steps of rows from their arguments: then the rows are given equal time, the
             slowest the epochs of the config and the others more. Else all are given the same epochs.
+        block: number of neighbouring frames that the intervals of the differences draw together.
 
     Returns:
         A result per row and seed; failed ones say why.
@@ -112,8 +116,9 @@ def run_ablation(
     for index, training in enumerate(trainings, start=1):
         heading = f"{index} of {len(trainings)}: {_label(training.row)}, seed {training.seed}"
         results.append(_train(training, heading))
-    parameters, note = _look_at_networks(results, _settings(trainings[0]), out)
-    _report(results, parameters, out)
+    settings = _settings(trainings[0])
+    parameters, note = _look_at_networks(results, settings, out)
+    _report(results, parameters, out, _intervals(results, settings, block))
     _draw_curves(results, out)
     if note:
         say(note)
@@ -290,6 +295,50 @@ def _look_at_networks(results: Sequence[Result], settings: Mapping[str, Any], ou
     return parameters, f"side by side: {picture} (seed {next(iter(first.values())).seed})"
 
 
+def _intervals(results: Sequence[Result], settings: Mapping[str, Any], block: int) -> Comparison | None:
+    """The rows compared with the first, all seeds of each as one side, on the validation split; None without two."""
+    trained = [result for result in results if not result.failure and result.run.best_checkpoint.is_file()]
+    rows = list(dict.fromkeys(result.row for result in trained))
+    if len(rows) < 2 or rows[0] != results[0].row:
+        return None
+    chosen = {name: settings["model"][name] for name in PREDICTION_SETTINGS if name in settings["model"]}
+    try:
+        data = _data(settings)
+
+        def states(result: Result) -> Callable[[Evaluation], Sequence[State]]:
+            path = str(result.run.best_checkpoint)
+            return lambda evaluation: image_states(load_task(path, **chosen), evaluation, data, "val")
+
+        sides = []
+        for row in rows:
+            members = [result for result in trained if result.row == row]
+            sides.append(Side(tuple(str(member.run.path) for member in members), tuple(map(states, members))))
+        source = data.checked_source("val")
+        tolerances = load_task(str(trained[0].run.best_checkpoint), "cpu").settings.boundary_tolerances
+        evaluation = Evaluation(data.class_names, data.ignore_index, tolerances)
+        found = compare_sides(sides, evaluation, [source.name(i) for i in range(len(source))], block=block)
+        return replace(found, sides=tuple(map(_label, rows)))
+    except GSCNNError as error:
+        say(f"no intervals: {error}")
+        return None
+
+
+def _interval_table(found: Comparison, names: Sequence[str]) -> TextTable:
+    """Intervals of the differences from the first row."""
+    drawn = f"{found.blocks} blocks of frames" if found.blocks < found.frames else f"{found.frames} frames"
+    cells = [
+        [label, *(_interval_text(other[name]) for name in names)]
+        for label, other in zip(found.sides[1:], found.against, strict=True)
+    ]
+    title = f"minus {found.sides[0]}, 95 % intervals over {drawn} and seeds"
+    return TextTable(title, ["row", *map(_heading, names)], cells)
+
+
+def _interval_text(found: Difference) -> str:
+    ends = [round(100 * end, 1) + 0.0 for end in (found.low, found.high)]
+    return "{:+.1f} to {:+.1f}".format(*ends) if all(map(math.isfinite, ends)) else "-"
+
+
 def _data(settings: Mapping[str, Any]) -> SegmentationDataModule:
     data = instantiate_class((), settings["data"])
     data.setup("validate")
@@ -300,19 +349,25 @@ def _label(row: str) -> str:
     return _LABELS.get(row, row)
 
 
-def _report(results: Sequence[Result], parameters: Mapping[str, int], out: Path) -> None:
+def _report(
+    results: Sequence[Result], parameters: Mapping[str, int], out: Path, intervals: Comparison | None = None
+) -> None:
     """Print and save the tables."""
     rows = list(dict.fromkeys(result.row for result in results))
     names = _score_names(results)
     scores = {row: _spreads([r for r in results if r.row == row], names) for row in rows}
     changes = {row: _changes(results, rows[0], row, names) for row in rows[1:]}
     tables = _tables(results, scores, changes, parameters)
+    compared = [name for name in names if intervals is not None and name in intervals.against[0]]
+    if intervals is not None:
+        tables.append(_interval_table(intervals, compared))
     failed = [f"{_label(r.row)}, seed {r.seed}, failed: {r.failure}" for r in results if r.failure]
     for table in tables:
         say(table.for_terminal())
     for text in failed:
         say(text)
-    _save(results, scores, changes, parameters, out)
+    found = {} if intervals is None else _interval_record(intervals, compared)
+    _save(results, scores, changes, parameters, out, found)
     markdown = [table.markdown() for table in tables] + ["".join(f"- {line}\n" for line in failed)]
     (out / "ablation.md").write_text("\n".join(part for part in markdown if part), encoding="utf-8")
     say(f"saved in {out}: ablation.csv, ablation.json, ablation.md")
@@ -398,12 +453,24 @@ def _changes(results: Sequence[Result], reference: str, row: str, names: Sequenc
     return {**changes, _TIME: Spread.of([_value(b, _TIME) / _value(a, _TIME) for a, b in pairs])}
 
 
+def _interval_record(found: Comparison, names: Sequence[str]) -> dict[str, Any]:
+    """Differences and their intervals in points, by row and score."""
+    rows = {}
+    for label, other in zip(found.sides[1:], found.against, strict=True):
+        rows[label] = {
+            name: {"difference": 100 * (d.b - d.a), "low": 100 * d.low, "high": 100 * d.high}
+            for name, d in ((name, other[name]) for name in names)
+        }
+    return {"frames": found.frames, "blocks": found.blocks, "rows": rows}
+
+
 def _save(
     results: Sequence[Result],
     scores: Mapping[str, Mapping[str, Spread]],
     changes: Mapping[str, Mapping[str, Spread]],
     parameters: Mapping[str, int],
     out: Path,
+    intervals: Mapping[str, Any],
 ) -> None:
     """The numbers as CSV, a line per row, and as JSON with those of every training."""
     table: dict[str, dict[str, float | None]] = {}
@@ -416,6 +483,7 @@ def _save(
         "unit": "scores in percent, time in minutes, differences in points, of times the ratio",
         "rows": {row: {name: asdict(spread) for name, spread in spreads.items()} for row, spreads in scores.items()},
         "differences": {row: {name: asdict(s) for name, s in spreads.items()} for row, spreads in changes.items()},
+        "intervals": intervals,
         "parameters": dict(parameters),
         "trainings": [_record(result) for result in results],
     }
