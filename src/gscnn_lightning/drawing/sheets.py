@@ -146,20 +146,15 @@ def sample_sheet(
     """
     if not samples:
         raise ValueError("no samples: give at least one")
-    per_row = min(per_row, len(samples))
-    titles = ["photo", "with boundaries", "labels"] * per_row
-    width = 2 * _MARGIN + len(titles) * (cell_width + _GAP) - _GAP
-    strips = [_caption_strip(titles, cell_width, width, size=17, color=_INK)]
-    for start in range(0, len(samples), per_row):
-        row = samples[start : start + per_row]
-        pictures = [
-            _fit_width(p, cell_width) for sample in row for p in _sample_cells(sample, cell_width, class_colors)
-        ]
-        captions = [caption for sample in row for caption in (sample.name, "", _void_share(sample, len(class_names)))]
-        strips.append(_picture_strip(pictures, width))
-        strips.append(_caption_strip(captions, cell_width, width, size=12, color=_FAINT))
-    strips.append(_legend(class_names, class_colors, width))
-    return np.concatenate(strips)
+    groups = [
+        (
+            [_fit_width(picture, cell_width) for picture in _sample_cells(sample, cell_width, class_colors)],
+            (sample.name, "", _void_share(sample, len(class_names))),
+        )
+        for sample in samples
+    ]
+    titles = ("photo", "with boundaries", "labels")
+    return _grouped_sheet(titles, groups, class_names, class_colors, cell_width, per_row)
 
 
 @dataclass(frozen=True)
@@ -205,15 +200,27 @@ def suspect_sheet(
     """
     if not crops:
         raise ValueError("no crops: give at least one")
-    per_row = min(per_row, len(crops))
-    titles = ["photo", "labels", "prediction"] * per_row
-    width = 2 * _MARGIN + len(titles) * (cell_width + _GAP) - _GAP
-    strips = [_caption_strip(titles, cell_width, width, size=17, color=_INK)]
-    for start in range(0, len(crops), per_row):
-        row = crops[start : start + per_row]
-        pictures = [picture for crop in row for picture in _suspect_cells(crop, cell_width, class_colors)]
-        captions = [caption for crop in row for caption in crop.captions]
-        strips.append(_picture_strip(pictures, width))
+    groups = [(_suspect_cells(crop, cell_width, class_colors), crop.captions) for crop in crops]
+    titles = ("photo", "labels", "prediction")
+    return _grouped_sheet(titles, groups, class_names, class_colors, cell_width, per_row)
+
+
+def _grouped_sheet(
+    titles: Sequence[str],
+    groups: Sequence[tuple[Sequence[Picture], Sequence[str]]],
+    class_names: Sequence[str],
+    class_colors: Sequence[Color],
+    cell_width: int,
+    per_row: int,
+) -> Picture:
+    """Groups of pictures with a caption each, some groups side by side, below the titles of their columns."""
+    per_row = min(per_row, len(groups))
+    width = 2 * _MARGIN + per_row * len(titles) * (cell_width + _GAP) - _GAP
+    strips = [_caption_strip([*titles] * per_row, cell_width, width, size=17, color=_INK)]
+    for start in range(0, len(groups), per_row):
+        row = groups[start : start + per_row]
+        strips.append(_picture_strip([picture for pictures, _ in row for picture in pictures], width))
+        captions = [caption for _, captions in row for caption in captions]
         strips.append(_caption_strip(captions, cell_width, width, size=12, color=_FAINT))
     strips.append(_legend(class_names, class_colors, width))
     return np.concatenate(strips)
