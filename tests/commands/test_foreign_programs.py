@@ -15,19 +15,20 @@ from gscnn_lightning.commands.main import main as tools
 from gscnn_lightning.drawing.maps import colorize_labels
 from gscnn_lightning.metrics.evaluation import Evaluation
 
-STEPS = 60
+STEPS = 120
 SIZE = (1024, 512)
 TO_TRAIN_ID = np.array([CITYSCAPES_ID_TO_TRAIN_ID.get(value, 255) for value in range(256)], np.uint8)
 TO_ID = np.array([CITYSCAPES_TRAIN_ID_TO_ID.get(value, 0) for value in range(256)], np.uint8)
 
 
 class TorchvisionNetwork(nn.Module):
-    """LR-ASPP of torchvision, which wraps its logits."""
+    """FCN of torchvision on its ResNet-18; it wraps its logits."""
 
     def __init__(self):
         super().__init__()
-        models = pytest.importorskip("torchvision").models.segmentation
-        self.network = models.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=19)
+        models = pytest.importorskip("torchvision").models
+        trunk = models._utils.IntermediateLayerGetter(models.resnet18(weights=None), {"layer4": "out"})
+        self.network = models.segmentation.FCN(trunk, models.segmentation.fcn.FCNHead(512, 19))
 
     def forward(self, image):
         return self.network(image)["out"]
