@@ -14,15 +14,19 @@ from torch import Tensor
 
 from gscnn_lightning.errors import SettingError
 
+# Tuples, as compilers of torch before 2.8 know no unions of types.
+_WHOLE = (int, np.integer)
+_NUMBERS = (int, float, np.integer, np.floating)
+
 
 def is_whole(value: Any, least: float = -math.inf) -> bool:  # noqa: ANN401
     """Whether something is a whole number, not below the least."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= least)
+    return isinstance(value, _WHOLE) and not isinstance(value, bool) and bool(value >= least)
 
 
 def is_number(value: Any, least: float = -math.inf) -> bool:  # noqa: ANN401
     """Whether something is a finite number, not below the least."""
-    return isinstance(value, int | float | np.integer | np.floating) and bool(least <= value < math.inf)
+    return isinstance(value, _NUMBERS) and bool(least <= value < math.inf)
 
 
 def are_numbers(values: Any, holds: Callable[[Any], bool]) -> bool:  # noqa: ANN401

@@ -337,4 +337,4 @@ def _legend(class_names: Sequence[str], class_colors: Sequence[Color], width: in
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """The font that comes with matplotlib, so that pictures are the same on every machine."""
-    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+    return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
