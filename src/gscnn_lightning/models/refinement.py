@@ -96,11 +96,13 @@ def convex_combination(scores: Tensor, weights: Tensor) -> Tensor:
     (h, w), (height, width) = scores.shape[-2:], weights.shape[-2:]
     down, across = -(-height // h), -(-width // w)
     weights = F.pad(weights, (0, across * w - width, 0, down * h - height))
-    # Places of one coarse place side by side: nothing of the size of all scores is made nine times.
-    weights = weights.unflatten(-1, (w, across)).unflatten(-3, (h, down)).unsqueeze(1)  # (B, 1, 9, h, down, w, across)
-    around = F.pad(scores, (1, 1, 1, 1), mode="replicate")[..., :, None, :, None]
-    total = around[..., :h, :, :w, :] * weights[:, :, 0]
+    # The places of one coarse place in channels of their own, so that what is multiplied lies side by side in memory.
+    weights = weights.unflatten(-1, (w, across)).unflatten(-3, (h, down))  # (B, 9, h, down, w, across)
+    weights = weights.permute(0, 1, 3, 5, 2, 4).flatten(2, 3).unsqueeze(1)  # (B, 1, 9, down * across, h, w)
+    around = F.pad(scores, (1, 1, 1, 1), mode="replicate").unsqueeze(2)
+    total = around[..., :h, :w] * weights[:, :, 0]
     for index in range(1, 9):
         y, x = divmod(index, 3)
-        total = torch.addcmul(total, around[..., y : y + h, :, x : x + w, :], weights[:, :, index])
+        total = torch.addcmul(total, around[..., y : y + h, x : x + w], weights[:, :, index])
+    total = total.unflatten(2, (down, across)).permute(0, 1, 4, 2, 5, 3)  # (B, K, h, down, w, across)
     return total.flatten(-2).flatten(-3, -2)[..., :height, :width]
