@@ -102,6 +102,9 @@ class FileSource(Source):
         frames: what to serve.
         table: train id of each raw value or colour, from `label_table` or `color_table`.
         problems: what is wrong with the data beside the frames, one message each, such as files without a partner.
+
+    Attributes:
+        remarks: what was left out beside the frames, one message each.
     """
 
     def __init__(self, frames: Iterable[Frame], table: Bytes, problems: Sequence[str] = ()) -> None:
@@ -109,6 +112,7 @@ class FileSource(Source):
         self.table = table
         self.problems = list(problems)
         self.notes: list[str] = []
+        self.remarks: list[str] = []
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -170,7 +174,7 @@ class FileSource(Source):
             except DataError:
                 pool.shutdown(cancel_futures=True)
                 raise
-        self.notes = told_once(zip((frame.image for frame in self.frames), converted, strict=True))
+        self.notes = [*self.remarks, *told_once(zip((frame.image for frame in self.frames), converted, strict=True))]
 
     def check_frame(self, index: int) -> Sequence[str]:
         """Look at the first and last bytes of the files of a frame.

@@ -104,7 +104,7 @@ def read_classes(path: Path) -> MaskClasses:
 
     Keys of YAML files: `masks`, "ids" (default) for masks of numbers or "colors" for masks of RGB colours; `void`, a
     list of raw values without a class, or "others" for all that no class names; `classes`, a list in the order of the
-    train ids with `name`, display `color` [R, G, B] and `values`, the raw ids or colours of the class. Without `values`,
+    train ids with `name`, display `color` [R, G, B] and `values`, the raw ids or colours of the class. Without,
     a class has its place in the list as id, or its display colour as colour.
 
     Raises:

@@ -68,14 +68,22 @@ class SplitDataModule(SegmentationDataModule):
             DataError: something is missing or wrong.
         """
 
+    def check_root(self) -> None:
+        """Raise unless the data are there.
+
+        Raises:
+            DataError: there is no such folder.
+        """
+        if not self.root.is_dir():
+            raise DataError(f"folder {self.root} does not exist: correct root (--data.root FOLDER)")
+
     def source(self, split: Split) -> FileSource:
         """Frames of a split; "test" and "predict" fall back on what there is.
 
         Raises:
             DataError: something is missing or wrong.
         """
-        if not self.root.is_dir():
-            raise DataError(f"folder {self.root} does not exist: correct root (--data.root FOLDER)")
+        self.check_root()
         chosen = next((other for other in _INSTEAD.get(split, (split,)) if self._is_there(other)), split)
         if chosen != split:
             rank_zero_info(f"{self.root} has no {split} split: {split} uses {chosen}")
