@@ -51,10 +51,10 @@ class RowSource(FileSource):
         self,
         frames: Iterable[RowFrame],
         table: Bytes,
-        rows: Any,
+        rows: Any,  # noqa: ANN401
         image: str,
         mask: str | None,
-        where: str,  # noqa: ANN401
+        where: str,
     ) -> None:
         super().__init__(frames, table)
         self.image, self.mask, self.where = image, mask, where
