@@ -35,7 +35,7 @@ class Region:
         label: train id.
         polygons: x and y of the corners in turns, in pixels or, in frames without a size, as shares of width and
             height; all of them together are the region.
-        runs: instead of polygons, runs of pixels as COCO encodes them, compressed or not.
+        runs: instead of polygons, runs of pixels as COCO encodes them, compressed or not; they fill the image.
     """
 
     label: int
@@ -86,7 +86,7 @@ class RegionSource(FileSource):
         """Train ids (H, W) uint8, or None of an unlabelled frame.
 
         Raises:
-            DataError: the image is unreadable, or runs are damaged.
+            DataError: the image is unreadable.
         """
         frame = self._frame(index)
         if frame.regions is None:
@@ -136,26 +136,20 @@ def draw(frame: RegionFrame, size: tuple[int, int], background: int, overlap: Ov
 
     Returns:
         (H, W) uint8.
-
-    Raises:
-        DataError: runs are damaged.
     """
     masks = coco_masks()
     width, height = size
     drawn = []
     for region in frame.regions or ():
-        try:
-            if region.runs is not None:
-                runs = region.runs
-                runs = masks.frPyObjects(runs, height, width) if isinstance(runs["counts"], list) else runs
-            else:
-                # Without a size of their own, coordinates are shares.
-                scale = np.array(size if frame.size is None else (1, 1), np.float64)
-                polygons = [(np.reshape(p, (-1, 2)) * scale).ravel().tolist() for p in region.polygons]
-                runs = masks.merge(masks.frPyObjects(polygons, height, width))
-            drawn.append((region.label, runs, int(masks.area(runs))))
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{frame.where} has runs that cannot be decoded ({error}): correct them") from error
+        if region.runs is not None:
+            runs = region.runs
+            runs = masks.frPyObjects(runs, height, width) if isinstance(runs["counts"], list) else runs
+        else:
+            # Without a size of their own, coordinates are shares.
+            scale = np.array(size if frame.size is None else (1, 1), np.float64)
+            polygons = [(np.reshape(p, (-1, 2)) * scale).ravel().tolist() for p in region.polygons]
+            runs = masks.merge(masks.frPyObjects(polygons, height, width))
+        drawn.append((region.label, runs, int(masks.area(runs))))
     if overlap == "smaller":
         drawn.sort(key=lambda region: -region[2])
     elif overlap == "earlier":
@@ -169,10 +163,7 @@ def draw(frame: RegionFrame, size: tuple[int, int], background: int, overlap: Ov
             continue
         left, top, wide, high = (int(number) for number in masks.toBbox(runs))
         part = np.s_[top : top + high, left : left + wide]
-        try:
-            inside = masks.decode(runs)[part].astype(bool)
-        except ValueError as error:
-            raise DataError(f"{frame.where} has runs that cannot be decoded ({error}): correct them") from error
+        inside = masks.decode(runs)[part].astype(bool)
         if overlap == "void":
             inside_other = inside & taken[part] & (labels[part] != label)
             taken[part] |= inside
@@ -223,7 +214,7 @@ def checked_polygons(
         try:
             points = np.array(polygon, np.float64)
         except (ValueError, TypeError):
-            points = np.empty(0)
+            points = np.full(1, np.nan)
         if (
             not isinstance(polygon, list | tuple)
             or points.ndim != 1
@@ -237,10 +228,11 @@ def checked_polygons(
         outside = ((pairs < -reach * limits) | (pairs > (1 + reach) * limits)).any(axis=1)
         if outside.any():
             x, y = pairs[outside][0].tolist()
-            of = "pixels" if size != (1, 1) else "shares of width and height from 0 to 1"
+            image, of = f"{size[0]:g}x{size[1]:g} image", "pixels"
+            if size == (1, 1):
+                image, of = "image", "shares of width and height from 0 to 1"
             raise DataError(
-                f"{where} has a point ({x:g}, {y:g}) far outside of the {size[0]:g}x{size[1]:g} image: coordinates are "
-                f"{of}, correct them"
+                f"{where} has a point ({x:g}, {y:g}) far outside of the {image}: coordinates are {of}, correct them"
             )
         kept.append(tuple(points.tolist()))
     return tuple(kept), len(kept) < len(polygons)
