@@ -9,6 +9,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from tests.data import made, made_formats
 
+from gscnn_lightning.commands.main import main as gscnn
 from gscnn_lightning.data import CocoDataModule, LabelStudioDataModule
 from gscnn_lightning.data.check import check_data
 from gscnn_lightning.data.label_studio import decoded_strokes
@@ -182,7 +183,7 @@ def test_coco_is_that_of_pycocotools(order, tmp_path):
     made_formats.coco(tmp_path)
     data = by_config("coco", tmp_path, "--data.overlap", order)
     assert data.class_names == ("background", "person", "car", "dog", "toothbrush")
-    assert data.class_colors[0] == (0, 0, 0)
+    assert data.class_colors[0] == (96, 96, 96)
     for split, name, count in (("train", "train2017", 4), ("val", "val2017", 3)):
         found = frames(data, split)
         assert len(found) == count
@@ -406,3 +407,17 @@ def test_many_classes_of_ones_own_names(tmp_path):
     data = by_config("coco", tmp_path)
     assert data.class_names == ("person", "car", "background", "toothbrush")
     assert (frames(data, "val")[-1][2] == 2).all()
+
+
+@pytest.mark.parametrize("name", ["coco", "hugging_face"])
+def test_label_maps_of_others_are_scored_against_them(name, tmp_path):
+    root = getattr(made_formats, name)(tmp_path / "data")
+    more = ["--data.classes", "classes.yaml", "--data.image", "pixel_values", "--data.mask", "label"]
+    data = by_config(name, root, *(more if name == "hugging_face" else []))
+    for frame, _, labels in frames(data, "val"):
+        made.save(tmp_path / "masks" / f"{frame.name}.png", labels)
+    settings = ["--config", "folder", "--config", f"data/{name}", "--data.root", str(root)]
+    settings += more if name == "hugging_face" else []
+    gscnn(["score", str(tmp_path / "masks"), "--coding", "trainids", *settings, "--out", str(tmp_path / "out")])
+    scores = json.loads((tmp_path / "out/scores_test.json").read_text())
+    assert scores["means"]["miou"] == 1

@@ -123,10 +123,12 @@ class CocoDataModule(RegionDataModule):
                 f"{file} and {self._categories_from} have different categories, such as {sorted(differing)[0]}: write "
                 "the same list, with the same ids, into both"
             )
+        # The content is several times as large as what is made of it.
+        self._read_last = None
         return self._frames(file, content, folder, split)
 
     def _content(self, file: Path) -> dict[str, Any]:
-        """What is in a file of annotations; the last one is kept, as it is asked for twice."""
+        """What is in a file of annotations; the one with the categories is kept until its frames are asked for."""
         if self._read_last is None or self._read_last[0] != file:
             self._read_last = file, read_json(file, "annotations")
         return self._read_last[1]

@@ -27,7 +27,7 @@ TOO_SHORT = "polygons of fewer than 3 points left out"
 ONLY_BOXES = "boxes without an outline left out"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Region:
     """A part of an image that has one class.
 
@@ -39,7 +39,7 @@ class Region:
     """
 
     label: int
-    polygons: tuple[tuple[float, ...], ...] = ()
+    polygons: tuple[npt.NDArray[np.float64], ...] = ()
     runs: Mapping[str, Any] | None = None
 
 
@@ -65,6 +65,7 @@ class RegionSource(FileSource):
 
     Args:
         frames: what to serve.
+        number: of classes.
         background: train id of pixels in no region, 255 for void.
         overlap: what a pixel in several regions gets, see `draw`.
         problems: what is wrong with the data beside the frames, one message each.
@@ -73,12 +74,14 @@ class RegionSource(FileSource):
     def __init__(
         self,
         frames: Iterable[RegionFrame],
+        number: int,
         background: int,
         overlap: Overlap,
         problems: Sequence[str] = (),
     ) -> None:
-        # The table says nothing here: what is drawn are train ids.
-        super().__init__(frames, label_table({}, UNKNOWN), problems)
+        # What is drawn are train ids, and so are the label maps of others that are scored against it.
+        table = label_table({**{label: label for label in range(number)}, IGNORE_INDEX: IGNORE_INDEX})
+        super().__init__(frames, table, problems)
         self.background = background
         self.overlap: Overlap = overlap
 
@@ -114,7 +117,12 @@ class RegionSource(FileSource):
         digest = hashlib.sha256(f"{self.background} {self.overlap}\n".encode())
         for index in range(len(self)):
             frame = self._frame(index)
-            digest.update(f"{frame.image.absolute()} {frame.size} {frame.regions}\n".encode(errors="surrogateescape"))
+            digest.update(f"{frame.image.absolute()} {frame.size}\n".encode(errors="surrogateescape"))
+            for region in frame.regions or ():
+                shapes = [len(polygon) for polygon in region.polygons]
+                digest.update(f"{region.label} {shapes} {region.runs}\n".encode())
+                for polygon in region.polygons:
+                    digest.update(polygon.tobytes())
         return digest.hexdigest()
 
     def _frame(self, index: int) -> RegionFrame:
@@ -147,7 +155,7 @@ def draw(frame: RegionFrame, size: tuple[int, int], background: int, overlap: Ov
         else:
             # Without a size of their own, coordinates are shares.
             scale = np.array(size if frame.size is None else (1, 1), np.float64)
-            polygons = [(np.reshape(p, (-1, 2)) * scale).ravel().tolist() for p in region.polygons]
+            polygons = [(polygon.reshape(-1, 2) * scale).ravel().tolist() for polygon in region.polygons]
             runs = masks.merge(masks.frPyObjects(polygons, height, width))
         drawn.append((region.label, runs, int(masks.area(runs))))
     if overlap == "smaller":
@@ -192,7 +200,7 @@ def coco_masks() -> ModuleType:
 
 def checked_polygons(
     polygons: object, size: tuple[float, float], where: str, reach: float = 1.0
-) -> tuple[tuple[tuple[float, ...], ...], bool]:
+) -> tuple[tuple[npt.NDArray[np.float64], ...], bool]:
     """Polygons as pycocotools takes them.
 
     Args:
@@ -234,7 +242,7 @@ def checked_polygons(
             raise DataError(
                 f"{where} has a point ({x:g}, {y:g}) far outside of the {image}: coordinates are {of}, correct them"
             )
-        kept.append(tuple(points.tolist()))
+        kept.append(points)
     return tuple(kept), len(kept) < len(polygons)
 
 
@@ -279,8 +287,8 @@ class RegionDataModule(SplitDataModule):
         self.background = IGNORE_INDEX if background is None else self.labels[background]
         self.overlap: Overlap = overlap
         others = iter(colors_of([name for name in kept if name != background]))
-        # What is in no region is black, as in the tools; the other colours are well apart from it.
-        colors = tuple((0, 0, 0) if name == background else next(others) for name in kept)
+        # Void is drawn in black.
+        colors = tuple((96, 96, 96) if name == background else next(others) for name in kept)
         super().__init__(ClassTable(tuple(kept), colors), root, **kwargs)
 
     def frames_source(
@@ -298,7 +306,7 @@ class RegionDataModule(SplitDataModule):
                     f"{where} has boxes and not one outline, the first is {boxes[0].where}: export the annotations as "
                     "polygons or masks, for segmentation"
                 )
-        return RegionSource(frames, self.background, self.overlap, problems)
+        return RegionSource(frames, self.num_classes, self.background, self.overlap, problems)
 
 
 def check_named_once(names: Iterable[str], where: str) -> None:
