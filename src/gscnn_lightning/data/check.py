@@ -122,7 +122,7 @@ def _read(source: Source, report: SplitReport, progress: Callable[[Split, int, i
             _add(frame, report)
             converted.append((frame.name, frame.converted))
             progress(report.split, done, len(source))
-    report.notes = told_once(converted)
+    report.notes = [*source.remarks, *told_once(converted)]
     labelled = report.frames - report.unlabelled
     if labelled and report.void == labelled and report.split != "predict":
         report.problems.append(nothing_but_void(report.split, labelled))

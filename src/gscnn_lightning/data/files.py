@@ -102,6 +102,9 @@ class FileSource(Source):
         frames: what to serve.
         table: train id of each raw value or colour, from `label_table` or `color_table`.
         problems: what is wrong with the data beside the frames, one message each, such as files without a partner.
+
+    Attributes:
+        remarks: what was left out beside the frames, one message each.
     """
 
     def __init__(self, frames: Iterable[Frame], table: Bytes, problems: Sequence[str] = ()) -> None:
@@ -109,6 +112,7 @@ class FileSource(Source):
         self.table = table
         self.problems = list(problems)
         self.notes: list[str] = []
+        self.remarks: list[str] = []
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -139,21 +143,7 @@ class FileSource(Source):
         path = self.frames[index].labels
         if path is None:
             return None
-        raw = read_map(path, f"{path} (sample {index})", indices=len(self.table) == _IDS)
-        labels = translate(raw, self.table)
-        if labels is None:
-            raise DataError(
-                f"{path} (sample {index}) has shape {raw.shape} and type {raw.dtype}: label maps are "
-                f"{_KINDS[len(self.table)]}"
-            )
-        unknown = labels == UNKNOWN
-        if unknown.any():
-            raise DataError(
-                f"{path} (sample {index}) has label values that the data set does not define: "
-                f"{listed_values(raw[unknown])} ({np.count_nonzero(unknown)} pixels). Correct the file or its class "
-                "table"
-            )
-        return labels
+        return read_labels(path, self.table, f"{path} (sample {index})")
 
     def load_instances(self, index: int) -> npt.NDArray[np.int32] | None:
         """Instance map (H, W) as the data set encodes it, None of a frame without.
@@ -184,7 +174,7 @@ class FileSource(Source):
             except DataError:
                 pool.shutdown(cancel_futures=True)
                 raise
-        self.notes = told_once(zip((frame.image for frame in self.frames), converted, strict=True))
+        self.notes = [*self.remarks, *told_once(zip((frame.image for frame in self.frames), converted, strict=True))]
 
     def check_frame(self, index: int) -> Sequence[str]:
         """Look at the first and last bytes of the files of a frame.
@@ -196,51 +186,10 @@ class FileSource(Source):
             DataError: a file is not an image or lacks its end, sizes differ, or the pixels are of the wrong kind.
         """
         frame = self.frames[index]
-        image = look(frame.image)
-        if image.refused:
-            raise DataError(f"{frame.image} {image.refused}")
-        if math.prod(image.size) > _MOST_PIXELS:
-            raise DataError(
-                f"{frame.image} has {_text(image.size)} pixels, more than the {_MOST_PIXELS // 10**6} million that a "
-                "picture of a data set can have: cut it, and its label map, into tiles"
-            )
+        image = look_at_image(frame.image)
         if frame.labels is None:
             return image.converted
-        labels = look(frame.labels)
-        self._check_labels(frame, image, labels)
-        return (*image.converted, *(f"label map {kind}" for kind in labels.converted if kind == FIRST))
-
-    def _check_labels(self, frame: Frame, image: Header, labels: Header) -> None:
-        """Raise if by its header a label map does not go with its image, or with the table."""
-        assert frame.labels is not None
-        if labels.orientation > 1 and frame.labels.suffix.lower() in (".tif", ".tiff"):
-            raise DataError(
-                f"{frame.labels} has an orientation tag ({labels.orientation}), and label maps are taken as they are "
-                "stored: save it without the tag, as PNG for instance"
-            )
-        if image.size != labels.stored:
-            sizes = (
-                f"{frame.labels} is {_text(labels.stored)} pixels but its image {frame.image.name} is "
-                f"{_text(image.size)}"
-            )
-            if image.stored == labels.stored:
-                raise DataError(
-                    f"{sizes} when turned as its orientation tag ({image.orientation}) says, so the labels were drawn "
-                    "on the picture as it is stored: remove the tag from the image, or turn the label map likewise"
-                )
-            raise DataError(f"{sizes}: resize one of them (labels by nearest neighbour)")
-        if labels.mode not in _MODES[len(self.table)] or labels.refused:
-            colored = len(self.table) == _IDS and labels.mode in ("RGB", "RGBA")
-            hint = "; keep one of channels that are all the same, or say masks: colors there" if colored else ""
-            raise DataError(
-                f"{frame.labels} has pixels of type {labels.mode}: label maps are {_KINDS[len(self.table)]}, as the "
-                f"class table has them{hint}"
-            )
-        if labels.mode == "1" and self.table[255] in (UNKNOWN, IGNORE_INDEX):
-            raise DataError(
-                f"{frame.labels} has 1 bit per pixel, whose white is the value 255, and 255 is none of the classes: "
-                "save it with 8 bits, or give 255 to a class in the class table"
-            )
+        return (*image.converted, *look_at_labels(frame.labels, self.table, image, frame.image.name))
 
     def fingerprint(self) -> str:
         """Digest of the label files' names, sizes and dates and of the table: other labels, another digest."""
@@ -251,6 +200,115 @@ class FileSource(Source):
                 named = f"{frame.labels.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n"
                 digest.update(named.encode(errors="surrogateescape"))
         return digest.hexdigest()
+
+
+def look_at_image(file: Path | bytes, called: str = "") -> Header:
+    """Header of an image of a data set, after a look at its first and last bytes.
+
+    Args:
+        file: the file, or what is in it.
+        called: what messages call it; its path by default.
+
+    Raises:
+        DataError: the file is no image that can be read, lacks its end, or has too many pixels.
+    """
+    image, called = look(file, called), called or str(file)
+    if image.refused:
+        raise DataError(f"{called} {image.refused}")
+    if math.prod(image.size) > _MOST_PIXELS:
+        raise DataError(
+            f"{called} has {_text(image.size)} pixels, more than the {_MOST_PIXELS // 10**6} million that a picture of "
+            "a data set can have: cut it, and its label map, into tiles"
+        )
+    return image
+
+
+def look_at_labels(
+    file: Path | bytes, table: Bytes, image: Header, image_name: str, called: str = ""
+) -> tuple[str, ...]:
+    """Look at the first and last bytes of a label map.
+
+    Args:
+        file: the file, or what is in it.
+        table: from `label_table` or `color_table`.
+        image: header of its image.
+        image_name: what messages call the image.
+        called: what messages call the label map; its path by default.
+
+    Returns:
+        What is left out when it is read.
+
+    Raises:
+        DataError: by its header it does not go with its image, or with the table.
+    """
+    labels, called = look(file, called), called or str(file)
+    is_tiff = file[:2] in (b"II", b"MM") if isinstance(file, bytes) else file.suffix.lower() in (".tif", ".tiff")
+    if labels.orientation > 1 and is_tiff:
+        raise DataError(
+            f"{called} has an orientation tag ({labels.orientation}), and label maps are taken as they are stored: "
+            "save it without the tag, as PNG for instance"
+        )
+    check_sizes(called, labels.stored, image, image_name)
+    if labels.mode not in _MODES[len(table)] or labels.refused:
+        colored = len(table) == _IDS and labels.mode in ("RGB", "RGBA")
+        hint = "; keep one of channels that are all the same, or say masks: colors there" if colored else ""
+        raise DataError(
+            f"{called} has pixels of type {labels.mode}: label maps are {_KINDS[len(table)]}, as the class table has "
+            f"them{hint}"
+        )
+    if labels.mode == "1" and table[255] in (UNKNOWN, IGNORE_INDEX):
+        raise DataError(
+            f"{called} has 1 bit per pixel, whose white is the value 255, and 255 is none of the classes: save it with "
+            "8 bits, or give 255 to a class in the class table"
+        )
+    return tuple(f"label map {kind}" for kind in labels.converted if kind == FIRST)
+
+
+def check_sizes(called: str, size: tuple[int, int], image: Header, image_name: str) -> None:
+    """Raise if labels are not of the size of their upright image.
+
+    Args:
+        called: what the message calls the labels.
+        size: width and height of the labels.
+        image: header of the image.
+        image_name: what the message calls it.
+
+    Raises:
+        DataError: the sizes differ.
+    """
+    if image.size == size:
+        return
+    sizes = f"{called} is {_text(size)} pixels but its image {image_name} is {_text(image.size)}"
+    if image.stored == size:
+        raise DataError(
+            f"{sizes} when turned as its orientation tag ({image.orientation}) says, so the labels were drawn on the "
+            "picture as it is stored: remove the tag from the image, or turn the label map likewise"
+        )
+    raise DataError(f"{sizes}: resize one of them (labels by nearest neighbour)")
+
+
+def read_labels(file: Path | bytes, table: Bytes, called: str) -> Bytes:
+    """Train ids (H, W) uint8 of a label map.
+
+    Args:
+        file: the file, or what is in it.
+        table: from `label_table` or `color_table`.
+        called: what messages call it.
+
+    Raises:
+        DataError: the file is unreadable or truncated, or has a value outside the table.
+    """
+    raw = read_map(file, called, indices=len(table) == _IDS)
+    labels = translate(raw, table)
+    if labels is None:
+        raise DataError(f"{called} has shape {raw.shape} and type {raw.dtype}: label maps are {_KINDS[len(table)]}")
+    unknown = labels == UNKNOWN
+    if unknown.any():
+        raise DataError(
+            f"{called} has label values that the data set does not define: {listed_values(raw[unknown])} "
+            f"({np.count_nonzero(unknown)} pixels). Correct the file or its class table"
+        )
+    return labels
 
 
 def translate(raw: npt.NDArray[Any], table: Bytes) -> Bytes | None:

@@ -1,32 +1,32 @@
 """A user's own images and masks, in folders or listed in files."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.utilities import rank_zero_info
-
-from gscnn_lightning.data.base import SegmentationDataModule, Split
-from gscnn_lightning.data.files import LABEL_SUFFIXES, FileSource, Frame, find_files, pair_files, shown, user_path
-from gscnn_lightning.data.mask_classes import read_classes
-from gscnn_lightning.errors import DataError, SettingError
-from gscnn_lightning.shipped_configs import find_config
+from gscnn_lightning.data.base import Split
+from gscnn_lightning.data.files import LABEL_SUFFIXES, FileSource, Frame, find_files, pair_files, user_path
+from gscnn_lightning.data.mask_classes import classes_file, read_classes
+from gscnn_lightning.data.splits import SplitDataModule, check_patterns, refuse_outside, split_path
+from gscnn_lightning.errors import DataError
 
 
-class FolderDataModule(SegmentationDataModule):
+class FolderDataModule(SplitDataModule):
     """Images and masks of one's own, with a class table in YAML (the shipped one called "camvid" is an example).
 
     Images are PNG, JPEG, BMP, TIFF, WebP or PPM, read as `pictures.read_picture` says; masks PNG, BMP, TIFF or PGM,
     8- or 16-bit ids, palette or RGB colours, as they are stored.
     A mask has the name of its image apart from suffix and ending. Folders may have folders in them. Without a `test`
-    split, tests run on `val`; prediction runs on `predict`, else on `test` or `val`, and needs no masks.
+    split, tests run on `val`; prediction runs on `predict`, else on `test` or `val`, and needs no masks. The configs
+    called `data/...` have the settings for public data sets and annotation tools.
 
     Args:
         root: folder that all other paths start from.
         classes: class table, see `mask_classes.read_classes`; a file below `root` or the working directory, or the
             name of a shipped one.
-        images: folder of the images of a split, {split} standing for train, val, test or predict.
+        images: folder of the images of a split, {split} standing for train, val, test or predict, or what `splits` has
+            in their place.
         masks: folder of the masks of a split.
         image_ending: end of the images' names, without suffix, that is no part of the frame's name, such as "_rgb".
         mask_ending: the same for masks, such as "_mask".
@@ -34,10 +34,14 @@ class FolderDataModule(SegmentationDataModule):
             commas in files called .csv, elsewhere by tabs or else spaces. Prediction lists may have images only.
         lists_leave_root: whether files in lists may lie outside of `root`, by ``..``, as absolute paths or through
             links; else such a list is refused.
-        **kwargs: see `SegmentationDataModule`.
+        names: files with the name of one frame per line, without suffix and ending, such as
+            "ImageSets/Segmentation/{split}.txt": these frames of the folders are the split, and others are no mistake.
+        void_classes: names of classes of the table that are void here.
+        **kwargs: see `SplitDataModule` (splits, hold_out, skip_frames) and `SegmentationDataModule`.
 
     Raises:
         DataError: the class table cannot be used.
+        SettingError: settings are of the wrong kind or do not go together.
     """
 
     def __init__(
@@ -50,24 +54,14 @@ class FolderDataModule(SegmentationDataModule):
         mask_ending: str = "",
         lists: str | None = None,
         lists_leave_root: bool = False,
+        names: str | None = None,
+        void_classes: Sequence[str] = (),
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        folder, classes = user_path(root, "data.root"), str(user_path(classes, "data.classes"))
-        inside = folder / classes
-        try:
-            mask_classes = read_classes(inside if inside.is_file() else find_config(str(classes), "classes"))
-        except SettingError as error:
-            raise DataError(f"cannot read the class table {classes} ({error}): correct --data.classes") from error
-        for name, pattern in (("images", images), ("masks", masks), ("lists", lists or "")):
-            try:
-                pattern.format(split="train")
-            except (LookupError, ValueError) as error:
-                raise SettingError(
-                    f"{name} is {pattern!r}: braces stand for {{split}}, the name of the split, and nothing else; "
-                    "write others twice"
-                ) from error
-        super().__init__(mask_classes.classes, **kwargs)
-        self.root = folder
+        folder = user_path(root, "data.root")
+        mask_classes = read_classes(classes_file(folder, classes)).without(void_classes)
+        check_patterns({"images": images, "masks": masks, "lists": lists or "", "names": names or ""})
+        super().__init__(mask_classes.classes, folder, **kwargs)
         self.table = mask_classes.table
         self.images = images
         self.masks = masks
@@ -75,28 +69,29 @@ class FolderDataModule(SegmentationDataModule):
         self.mask_ending = mask_ending
         self.lists = lists
         self.lists_leave_root = lists_leave_root
+        self.names = names
 
-    def source(self, split: Split) -> FileSource:
-        """Frames of a split; "test" and "predict" fall back on what there is.
+    def place(self, name: str) -> Path | None:
+        """Folder of the images, or list, of a split, None if it is not there."""
+        path = self._place(name)
+        return path if path.exists() else None
+
+    def read(self, name: str, split: Split) -> FileSource:
+        """Frames of what the data call `name`; for prediction, there need be no masks.
 
         Raises:
             DataError: a folder or list is missing, empty or wrong.
         """
-        if not self.root.is_dir():
-            raise DataError(f"folder {self.root} does not exist: correct root (--data.root FOLDER)")
-        order: dict[str, tuple[str, ...]] = {"test": ("test", "val"), "predict": ("predict", "test", "val")}
-        chosen = next((name for name in order.get(split, (split,)) if self._place(name).exists()), split)
-        if chosen != split:
-            rank_zero_info(f"{self.root} has no {split} split: {split} uses {chosen}")
-        return self._found(chosen) if self.lists is None else self._listed(chosen)
+        return self._found(name, split) if self.lists is None else self._listed(name, split)
 
-    def _place(self, split: str) -> Path:
-        """Folder of the images, or list, of a split."""
-        name, pattern = ("images", self.images) if self.lists is None else ("lists", self.lists)
-        return user_path(self.root / pattern.format(split=split), f"data.{name}")
+    def _place(self, name: str) -> Path:
+        settings = {"lists": self.lists, "names": self.names, "images": self.images}
+        setting, pattern = next((setting, pattern) for setting, pattern in settings.items() if pattern is not None)
+        return split_path(self.root, pattern, name, setting)
 
-    def _found(self, split: str) -> FileSource:
-        images, masks = self._place(split), user_path(self.root / self.masks.format(split=split), "data.masks")
+    def _found(self, name: str, split: Split) -> FileSource:
+        images = split_path(self.root, self.images, name, "images")
+        masks = split_path(self.root, self.masks, name, "masks")
         for folder, setting in ((images, "images"), (masks, "masks")):
             if not folder.is_dir() and not (split == "predict" and setting == "masks"):
                 raise DataError(
@@ -104,8 +99,6 @@ class FolderDataModule(SegmentationDataModule):
                     f"(--data.{setting} 'FOLDER/{{split}}')"
                 )
         pictures = find_files(images, ending=self.image_ending)
-        if split == "predict" and not masks.is_dir():
-            return FileSource([Frame(name, path) for name, path in pictures.items()], self.table)
         labels = find_files(masks, LABEL_SUFFIXES, self.mask_ending)
         if pictures and not labels and (lossy := find_files(masks, {".jpg", ".jpeg", ".webp"}, self.mask_ending)):
             raise DataError(
@@ -114,13 +107,43 @@ class FolderDataModule(SegmentationDataModule):
             )
         masks_found = set(labels.values())  # where images and masks share a folder and differ in their endings
         pictures = {name: path for name, path in pictures.items() if path not in masks_found}
+        if self.names is not None:
+            pictures, labels = self._named_only(name, split, pictures, labels, images, masks)
+        pictures, labels = (
+            {name: path for name, path in found.items() if not self.is_skipped(name)} for found in (pictures, labels)
+        )
+        if split == "predict" and not masks.is_dir():
+            return FileSource([Frame(name, path) for name, path in pictures.items()], self.table)
         paired = pair_files(pictures, labels, f"{images} and {masks}")
         return FileSource(paired.frames, self.table, paired.problems)
 
-    def _listed(self, split: str) -> FileSource:
-        path = self._place(split)
+    def _named_only(
+        self,
+        name: str,
+        split: Split,
+        pictures: dict[str, Path],
+        labels: dict[str, Path],
+        images: Path,
+        masks: Path,
+    ) -> tuple[dict[str, Path], dict[str, Path]]:
+        """Files of the frames that a file of names has."""
+        path = self._place(name)
+        chosen: dict[str, int] = {}
+        for line, columns in _rows(path, "names", separated=False):
+            if columns[0] in chosen:
+                raise DataError(f"{path}, line {line}: {columns[0]} is there twice: remove one")
+            chosen[columns[0]] = line
+        for frame, line in chosen.items():
+            for found, folder, ending in ((pictures, images, self.image_ending), (labels, masks, self.mask_ending)):
+                if frame not in found and (folder.is_dir() or split != "predict") and not self.is_skipped(frame):
+                    missing = f"there is no {frame}{ending} in {folder}"
+                    raise DataError(f"{path}, line {line}: {missing}: add the file, or remove the line")
+        kept = ({frame: found[frame] for frame in chosen if frame in found} for found in (pictures, labels))
+        return next(kept), next(kept)
+
+    def _listed(self, name: str, split: Split) -> FileSource:
+        path = self._place(name)
         frames: dict[str, Frame] = {}
-        root = self.root.resolve()
         for line, columns in _rows(path):
             if len(columns) > 2 or (len(columns) < 2 and split != "predict"):
                 raise DataError(
@@ -131,35 +154,34 @@ class FolderDataModule(SegmentationDataModule):
             for file in files:
                 if not file.is_file():  # opening a pipe would wait for ever
                     raise DataError(f"{path}, line {line}: {file} is no file; paths start from {self.root}")
-                if not self.lists_leave_root and not (real := file.resolve()).is_relative_to(root):
-                    raise DataError(
-                        f"{path}, line {line}: {shown(file)} is {shown(real)}, which is not in the root {self.root}: "
-                        "correct the list, or allow it with --data.lists_leave_root true"
-                    )
-            name = _frame_name(columns[0])
-            if name in frames:
+                if not self.lists_leave_root:
+                    refuse_outside(file, self.root, f"{path}, line {line}")
+            frame = _frame_name(columns[0])
+            if frame in frames:
                 raise DataError(f"{path}, line {line}: {columns[0]} is the same frame as an earlier line: remove one")
-            frames[name] = Frame(name, *files)
+            frames[frame] = Frame(frame, *files)
         return FileSource(frames.values(), self.table)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: Path, setting: str = "lists", separated: bool = True) -> Iterator[tuple[int, list[str]]]:
     """Line number and columns of the lines of a list that are neither empty, a comment nor a header."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"cannot read the list {path} ({error}): correct lists (--data.lists '{{split}}.txt')"
+            f"cannot read the list {path} ({error}): correct {setting} (--data.{setting} '{{split}}.txt')"
         ) from error
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        if path.suffix == ".csv":
+        if not separated:
+            columns = [line]
+        elif path.suffix == ".csv":
             columns = next(csv.reader([line]))
         else:
             columns = line.split("\t") if "\t" in line else line.split()
         columns = [column.strip() for column in columns]
-        if number == 1 and columns[0].lower() == "image":
+        if separated and number == 1 and columns[0].lower() == "image":
             continue
         yield number, columns
 

@@ -87,25 +87,30 @@ class Header(NamedTuple):
         return self.stored[::-1] if self.orientation > 4 else self.stored
 
 
-def look(path: Path) -> Header:
+def look(path: Path | bytes, called: str = "") -> Header:
     """Header of an image file, after a look at its last bytes.
+
+    Args:
+        path: the file, or what is in it.
+        called: what messages call it; its path by default.
 
     Raises:
         DataError: the file is missing, no image, or lacks its end.
     """
+    called = called or str(path)
     try:
-        _refuse_truncated(path)
-        with path.open("rb") as file:
+        _refuse_truncated(path, called)
+        with io.BytesIO(path) if isinstance(path, bytes) else path.open("rb") as file:
             return _header(file)
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         # OpenCV reads some that Pillow does not, and what it cannot read gets its message there.
-        picture = read_picture(path, refuse=f"{path} is not a readable image ({error}): replace the file")
+        picture = read_picture(path, called, refuse=f"{called} is not a readable image ({error}): replace the file")
         return Header((picture.shape[1], picture.shape[0]), "RGB")
     except _DAMAGED as error:
-        raise DataError(f"{path} is not a readable image ({error}): replace the file") from error
+        raise DataError(f"{called} is not a readable image ({error}): replace the file") from error
 
 
-def read_picture(path: Path, called: str = "", refuse: str = "") -> Bytes:
+def read_picture(path: Path | bytes, called: str = "", refuse: str = "") -> Bytes:
     """Picture as (H, W, 3) uint8 RGB, upright as its orientation tag (EXIF or TIFF) says.
 
     Grey, palette, 1-bit and YCbCr pictures are converted, CMYK without its colour profile. Transparency is dropped. Of
@@ -114,7 +119,7 @@ def read_picture(path: Path, called: str = "", refuse: str = "") -> Bytes:
     empty; where PPM and PGM files name their largest value, it becomes 255.
 
     Args:
-        path: the file.
+        path: the file, or what is in it.
         called: what messages call it; its path by default.
         refuse: message about a file that cannot be decoded, in place of the usual one.
 
@@ -145,11 +150,11 @@ def read_picture(path: Path, called: str = "", refuse: str = "") -> Bytes:
     return picture if is_tiff or header.orientation == 1 else _TURNS[header.orientation](picture)
 
 
-def read_map(path: Path, called: str = "", indices: bool = False) -> npt.NDArray[Any]:
+def read_map(path: Path | bytes, called: str = "", indices: bool = False) -> npt.NDArray[Any]:
     """Pixels of an image file as stored, (H, W) or (H, W, 3 or 4) in BGR order, whatever its orientation tag says.
 
     Args:
-        path: the file.
+        path: the file, or what is in it.
         called: what messages call it; its path by default.
         indices: an image with a palette comes as indices into it, else in colours.
 
@@ -286,10 +291,10 @@ def _eight_bits(picture: npt.NDArray[Any], largest: int | None) -> Bytes:
     return (picture >> (bits - 8)).astype(np.uint8)
 
 
-def _read(path: Path, called: str) -> tuple[bytes, Header]:
+def _read(path: Path | bytes, called: str) -> tuple[bytes, Header]:
     """Content of a file and its header, one without anything where Pillow does not know the format."""
     try:
-        content = path.read_bytes()
+        content = path if isinstance(path, bytes) else path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {called}: {error.strerror or error}") from error
     if is_truncated(content):
@@ -326,13 +331,13 @@ def _decoded(content: bytes, flags: int) -> npt.NDArray[Any] | None:
         return None
 
 
-def _refuse_truncated(path: Path) -> None:
+def _refuse_truncated(path: Path | bytes, called: str) -> None:
     """Raise if the end of a file is missing, reading the whole file only where the last bytes are not the usual."""
-    with path.open("rb") as file:
+    with io.BytesIO(path) if isinstance(path, bytes) else path.open("rb") as file:
         start = file.read(8)
         file.seek(max(0, file.seek(0, os.SEEK_END) - 64))
         end = file.read()
     if any(start.startswith(head) and tail not in end for head, tail in _ENDS.items()):
-        content = path.read_bytes()
+        content = path if isinstance(path, bytes) else path.read_bytes()
         if is_truncated(content):
-            raise DataError(f"{path} is truncated after {len(content)} bytes: copy it again")
+            raise DataError(f"{called} is truncated after {len(content)} bytes: copy it again")

@@ -17,10 +17,12 @@ class Source(ABC):
 
     Attributes:
         problems: what is wrong with the data beside the frames, one message each, such as files without a partner.
-        notes: what is converted or left out when frames are read, one message each; known after `check`.
+        remarks: what was left out beside the frames, one message each.
+        notes: all that is converted or left out, one message each; known after `check`.
     """
 
     problems: Sequence[str] = ()
+    remarks: Sequence[str] = ()
     notes: Sequence[str] = ()
 
     @abstractmethod
