@@ -56,7 +56,7 @@ def label_boundaries(
         >>> label_boundaries(np.array([[0, 0, 0, 1, 1, 255]], dtype=np.uint8), radius=1)
         array([[0, 0, 1, 1, 0, 0]], dtype=uint8)
     """
-    if not isinstance(labels, (Tensor, np.ndarray)):
+    if not isinstance(labels, Tensor | np.ndarray):
         raise ValueError(f"labels must be an array or a tensor, got {type(labels).__name__}: convert them")
     if not is_number(radius, 1):
         raise ValueError(f"radius must be 1 or more, got {radius!r}: give a finite number of pixels")

@@ -243,7 +243,7 @@ def _checked(network: Callable[[Tensor], Output], gates: bool) -> Callable[[Tens
 
     def passing(image: Tensor) -> Output:
         output = network(image)
-        if not isinstance(output, (Tensor, GSCNNOutput)):
+        if not isinstance(output, Tensor | GSCNNOutput):
             raise ValueError(
                 f"the network returned a {type(output).__name__}: it must return a tensor of logits or a GSCNNOutput"
             )
