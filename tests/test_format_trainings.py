@@ -10,32 +10,13 @@ from tests.data import made_formats
 from gscnn_lightning.cli import main
 from gscnn_lightning.commands.main import main as gscnn
 
-TINY = [
-    "--trainer.accelerator",
-    "cpu",
-    "--trainer.precision",
-    "32-true",
-    "--trainer.max_epochs",
-    "1",
-    "--trainer.check_val_every_n_epoch",
-    "1",
-    "--trainer.log_every_n_steps",
-    "1",
-    "--model.pretrained",
-    "false",
-    "--model.channels",
-    "16",
-    "--model.skip_channels",
-    "8",
-    "--model.shape_channels",
-    "16",
-    "--model.output_stride",
-    "32",
-    "--model.backbone",
-    "test_resnet",
-    "--model.boundary_tolerances",
-    "[1]",
-]
+SETTINGS = """
+--trainer.accelerator cpu --trainer.precision 32-true --trainer.max_epochs 1 --trainer.check_val_every_n_epoch 1
+--trainer.log_every_n_steps 1 --trainer.enable_progress_bar false
+--model.pretrained false --model.channels 16 --model.skip_channels 8 --model.shape_channels 16
+--model.output_stride 32 --model.boundary_tolerances [1] --model.backbone test_resnet
+"""
+TINY = SETTINGS.split()
 DATA = ["--data.crop_size", "[32,32]", "--data.batch_size", "2", "--data.num_workers", "0"]
 
 # The maker of each config's data, and what the command is told besides.

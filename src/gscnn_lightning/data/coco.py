@@ -20,6 +20,7 @@ from gscnn_lightning.data.regions import (
     check_named_once,
     checked_polygons,
     is_size,
+    unpacked,
 )
 from gscnn_lightning.data.splits import check_patterns, check_splits, refuse_outside, split_path
 from gscnn_lightning.errors import DataError, SettingError
@@ -278,7 +279,7 @@ def _check_runs(runs: Mapping[str, Any], size: tuple[int, int], where: str) -> N
     if shown != [size[1], size[0]]:
         refuse(f"of size {shown!r}, and its image has height and width {[size[1], size[0]]}")
     if isinstance(counts, str) and counts.isascii():
-        counts = _unpacked(counts)
+        counts = unpacked(counts)
     elif not isinstance(counts, list):
         refuse("without counts, a list of numbers or a text")
     if not all(type(count) is int and count >= 0 for count in counts):
@@ -286,23 +287,3 @@ def _check_runs(runs: Mapping[str, Any], size: tuple[int, int], where: str) -> N
     # Of too few, pycocotools leaves the rest of the mask to chance.
     if sum(counts) != math.prod(size):
         refuse(f"of {sum(counts)} pixels, and its image has {math.prod(size)}")
-
-
-def _unpacked(text: str) -> list[int]:
-    """Counts of compressed runs, as rleFrString of https://github.com/cocodataset/cocoapi unpacks them.
-
-    Each has five bits per character and a sign; from the fourth on it is relative to the last but one.
-    """
-    counts: list[int] = []
-    number = bits = 0
-    for character in text:
-        part = ord(character) - 48
-        number |= (part & 31) << bits
-        bits += 5
-        if part & 32:
-            continue
-        if part & 16:
-            number -= 1 << bits
-        counts.append(number + (counts[-2] if len(counts) > 2 else 0))
-        number = bits = 0
-    return counts

@@ -145,41 +145,67 @@ def draw(frame: RegionFrame, size: tuple[int, int], background: int, overlap: Ov
     Returns:
         (H, W) uint8.
     """
-    masks = coco_masks()
     width, height = size
-    drawn = []
-    for region in frame.regions or ():
-        if region.runs is not None:
-            runs = region.runs
-            runs = masks.frPyObjects(runs, height, width) if isinstance(runs["counts"], list) else runs
-        else:
-            # Without a size of their own, coordinates are shares.
-            scale = np.array(size if frame.size is None else (1, 1), np.float64)
-            polygons = [(polygon.reshape(-1, 2) * scale).ravel().tolist() for polygon in region.polygons]
-            runs = masks.merge(masks.frPyObjects(polygons, height, width))
-        drawn.append((region.label, runs, int(masks.area(runs))))
+    drawn = [(region.label, _ends(region, frame.size is None, width, height)) for region in frame.regions or ()]
     if overlap == "smaller":
-        drawn.sort(key=lambda region: -region[2])
+        drawn.sort(key=lambda region: -int((region[1][1::2] - region[1][0::2]).sum()))
     elif overlap == "earlier":
         drawn.reverse()
     elif overlap == "classes":
         drawn.sort(key=lambda region: region[0])
-    labels = np.full((height, width), background, np.uint8)
-    taken = np.zeros((height, width), bool)
-    for label, runs, area in drawn:
-        if not area:
+    # Column by column, as the runs are: what it takes depends on the regions, and not on how large the image is.
+    labels = np.full(width * height, background, np.uint8)
+    taken = np.zeros(width * height if overlap == "void" else 0, bool)
+    for label, ends in drawn:
+        for start, stop in ends.reshape(-1, 2).tolist():
+            if overlap == "void":
+                differs = taken[start:stop] & (labels[start:stop] != label)
+                taken[start:stop] = True
+                labels[start:stop] = np.where(differs, IGNORE_INDEX, label)
+            else:
+                labels[start:stop] = label
+    return np.ascontiguousarray(labels.reshape(width, height).T)
+
+
+def _ends(region: Region, is_in_shares: bool, width: int, height: int) -> npt.NDArray[np.int64]:
+    """Where the runs of a region start and stop in turns, in pixels counted column by column."""
+    runs: Any = region.runs
+    if runs is None:
+        masks = coco_masks()
+        scale = np.array((width, height) if is_in_shares else (1, 1), np.float64)
+        polygons = [(polygon.reshape(-1, 2) * scale).ravel().tolist() for polygon in region.polygons]
+        runs = masks.merge(masks.frPyObjects(polygons, height, width))
+    counts = runs["counts"]
+    if isinstance(counts, bytes):
+        counts = counts.decode("ascii")
+    ends = np.cumsum(unpacked(counts) if isinstance(counts, str) else counts, dtype=np.int64)
+    return ends[: len(ends) // 2 * 2]  # the last run may be one of pixels outside
+
+
+def unpacked(text: str) -> list[int]:
+    """Counts of compressed runs, as rleFrString of https://github.com/cocodataset/cocoapi unpacks them.
+
+    Each has five bits per character and a sign; from the fourth on it is relative to the last but one.
+
+    Args:
+        text: the compressed runs.
+
+    Returns:
+        Numbers of pixels outside and inside in turns, column by column.
+    """
+    counts: list[int] = []
+    number = bits = 0
+    for character in text:
+        part = ord(character) - 48
+        number |= (part & 31) << bits
+        bits += 5
+        if part & 32:
             continue
-        left, top, wide, high = (int(number) for number in masks.toBbox(runs))
-        part = np.s_[top : top + high, left : left + wide]
-        inside = masks.decode(runs)[part].astype(bool)
-        if overlap == "void":
-            inside_other = inside & taken[part] & (labels[part] != label)
-            taken[part] |= inside
-            labels[part][inside] = label
-            labels[part][inside_other] = IGNORE_INDEX
-        else:
-            labels[part][inside] = label
-    return labels
+        if part & 16:
+            number -= 1 << bits
+        counts.append(number + (counts[-2] if len(counts) > 2 else 0))
+        number = bits = 0
+    return counts
 
 
 def coco_masks() -> ModuleType:
