@@ -8,7 +8,7 @@ from sphinx.application import Sphinx
 
 sys.path[:0] = [str(Path(__file__).parent / "_ext"), str(Path(__file__).parents[1] / "src")]
 
-from gscnn_lightning import __version__
+from gscnn_lightning import __version__  # noqa: E402
 
 project = "gscnn-lightning"
 author = "the authors of gscnn-lightning"
@@ -31,7 +31,7 @@ extensions = [
 root_doc = "index"
 exclude_patterns = ["_ext", "results", "notebooks/.ipynb_checkpoints", "notebooks/runs"]
 
-# What the docstrings have in single backticks is a name: a link where the site has its page, else it is only set as one.
+# What docstrings have in single backticks is a name: a link where the site has its page, else it is only set as one.
 default_role = "py:obj"
 nitpicky = True
 nitpick_ignore_regex = [

@@ -1,4 +1,4 @@
-"""The directive `help-of-commands`: a section for every word behind ``gscnn``, with its help as the terminal shows it."""
+"""The directive `help-of-commands`: a section for every word behind ``gscnn``, with its help as in a terminal."""
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -12,6 +12,7 @@ class HelpOfCommands(SphinxDirective):
     """``{help-of-commands}``: usage, text, examples and settings of all commands."""
 
     def run(self) -> list[nodes.Node]:
+        """The sections."""
         sections: list[nodes.Node] = []
         for words in COMMANDS:
             name = " ".join(("gscnn", *words))

@@ -10,6 +10,7 @@ class Guides(TocTree):
     """``{guides}``: as ``{toctree}``, without a warning for a page that is not written yet."""
 
     def run(self) -> list[nodes.Node]:
+        """The table of contents."""
         self.env.note_reread()  # a page may have come or gone
         present = [line for line in self.content if line in self.env.found_docs]
         self.content = StringList(present, source=self.env.docname)

@@ -41,6 +41,7 @@ class Measured(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
+        """Table and source."""
         name = self.arguments[0]
         try:
             table = read(name)

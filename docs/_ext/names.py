@@ -1,4 +1,4 @@
-"""Names in the docstrings, such as `GSCNN`, become links where the site has one thing of that name, wherever it lives."""
+"""Names in docstrings, such as `GSCNN`, become links where the site has one thing of that name, wherever it lives."""
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
