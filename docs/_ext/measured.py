@@ -1,7 +1,8 @@
 """The directive `measured`: a table of what was measured, made of a file in docs/results.
 
 A file is JSON: "about", a sentence on machine and versions; "columns", their headings; "rows". A cell is a number or a
-text, null where nothing was measured, or [mean, standard deviation].
+text, null where nothing was measured, or [mean, standard deviation]. Numbers are shown with the digits that they have
+in the file.
 """
 
 import json
@@ -16,23 +17,28 @@ from sphinx.util.docutils import SphinxDirective
 RESULTS = Path(__file__).parents[1] / "results"
 
 
+class Number(str):
+    """A number as it is written."""
+
+
 def read(name: str) -> dict[str, Any]:
     """What a result file holds; every row has a cell per column."""
-    table = json.loads((RESULTS / name).read_text(encoding="utf-8"))
+    text = (RESULTS / name).read_text(encoding="utf-8")
+    table = json.loads(text, parse_float=Number, parse_int=Number)
     for row in table["rows"]:
         if len(row) != len(table["columns"]):
             raise ValueError(f"{name}: {row} has {len(row)} cells for {len(table['columns'])} columns")
     return table
 
 
-def text_of(cell: float | str | Sequence[float] | None) -> str:
+def text_of(cell: str | Sequence[Number] | None) -> str:
     """A cell in words."""
     if cell is None:
         return "-"
     if isinstance(cell, list):
         mean, deviation = cell
         return f"{mean} ± {deviation}"
-    return str(cell)
+    return cell
 
 
 class Measured(SphinxDirective):
@@ -55,7 +61,8 @@ class Measured(SphinxDirective):
         group += nodes.tbody("", *(self._row(row, True) for row in table["rows"]))
         address = f"{self.config.html_theme_options['source_repository']}blob/main/docs/results/{name}"
         link = nodes.reference("", name, refuri=address)
-        about = nodes.paragraph("", "", nodes.Text(f"{table['about']} Numbers: "), link, nodes.Text("."))
+        sentence, _ = self.parse_inline(table["about"])
+        about = nodes.paragraph("", "", *sentence, nodes.Text(" Numbers: "), link, nodes.Text("."))
         about["classes"].append("measured-about")
         return [nodes.table("", group, classes=["measured"]), about]
 
@@ -63,7 +70,7 @@ class Measured(SphinxDirective):
         row = nodes.row()
         for cell in cells:
             content, _ = self.parse_inline(text_of(cell))
-            is_number = is_body and not isinstance(cell, str)
+            is_number = is_body and (isinstance(cell, Number) or not isinstance(cell, str))
             row += nodes.entry("", nodes.paragraph("", "", *content), classes=["number"] if is_number else [])
         return row
 
