@@ -54,6 +54,7 @@ napoleon_use_ivar = True
 myst_enable_extensions = ["attrs_inline", "deflist", "dollarmath", "fieldlist"]
 myst_heading_anchors = 3
 highlight_language = "sh"
+suppress_warnings = ["misc.highlighting_failure"]  # blocks without a language hold what programs print, too
 nb_execution_mode = "off"  # notebooks are committed without outputs, and are run by `make notebooks`
 html_math_renderer = "mathml"
 

@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import itertools
 import re
 import shlex
 import shutil
@@ -17,7 +18,7 @@ from tests.data import made
 from tests.tiny import write_checkpoint, write_config
 
 from gscnn_lightning.classes import CAMVID, CITYSCAPES
-from gscnn_lightning.cli import GSCNNCLI
+from gscnn_lightning.cli import GSCNNCLI, _known_settings
 from gscnn_lightning.cli import main as fit
 from gscnn_lightning.commands.main import COMMANDS, _function
 from gscnn_lightning.commands.main import main as tools
@@ -25,6 +26,7 @@ from gscnn_lightning.data.scenes.draw import write_scenes
 from gscnn_lightning.fit_settings import _SettingsCLI
 from gscnn_lightning.models.cost import meta_network
 from gscnn_lightning.parsing import CommandParser
+from gscnn_lightning.shipped_configs import config_names
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -47,10 +49,12 @@ def lines(page):
 
 
 def calls(line):
-    """Calls of our programs in a line, as the program and its arguments."""
+    """Calls of our programs in a line, as the program and its arguments; what they print is none."""
+    if not re.match(r"(\w+=\S* )*((srun|nohup|time)\b.* )?(gscnn|gscnn-fit) (--)?[\w./-]+( |$)", line):
+        return
     parts = shlex.shlex(line, posix=True, punctuation_chars="|;&>")
     parts.whitespace_split, parts.commenters = True, "#"
-    word, words = "", []
+    words = []
     for word in [*parts, ";"]:
         if word[:1] in "|;&>":
             for program in PROGRAMS:
@@ -70,7 +74,7 @@ class _AnySubcommand(_SettingsCLI):
 
 
 def words_of(args):
-    return next(tuple(args[:n]) for n in (2, 1) if tuple(args[:n]) in COMMANDS)
+    return next((tuple(args[:n]) for n in (2, 1) if tuple(args[:n]) in COMMANDS), None)
 
 
 def test_there_are_commands_to_try():
@@ -93,6 +97,7 @@ def test_commands_are_parsed_by_their_own_parser(typed, tmp_path, monkeypatch, c
         return
     if program == "gscnn":
         words = words_of(args)
+        assert words is not None, f"{args[0]} is no command"
         command = CommandParser("gscnn", _function(words))
         _, _, args = command.parse(args[len(words) :])
         if words == ("cost",):
@@ -103,6 +108,22 @@ def test_commands_are_parsed_by_their_own_parser(typed, tmp_path, monkeypatch, c
         args = ["fit", *args]
     _AnySubcommand(args if args[0] in GSCNNCLI.subcommands() else ["fit", *args])
     assert "error" not in capsys.readouterr().err
+
+
+def test_commands_and_settings_in_the_text_are_known():
+    """Those that stand in a sentence, in backticks."""
+    groups = {words[0] for words in COMMANDS}
+    cli = _AnySubcommand(["fit", "--config", "scenes"])
+    known = _known_settings(cli._parser("fit"))
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+        for span in re.findall(r"`([^`\n]+)`", text):
+            if found := re.match(r"gscnn ([a-z-]+)", span):
+                assert found[1] in groups, f"{page.name}: {span}"
+            for setting in re.findall(
+                r"--((?:model|data|trainer|optimizer|checkpoint)\.[a-z_.]*[a-z])(?![\w.*])", span
+            ):
+                assert setting in known, f"{page.name}: --{setting}"
 
 
 def photo(seed, size=(64, 96)):
@@ -152,6 +173,20 @@ def labels(classes):
     return np.arange(64 * 96, dtype=np.uint16).reshape(64, 96).__floordiv__(64 * 96 // classes + 1).astype(np.uint8)
 
 
+OF_FILES = ("--config", "--data.root", "--labels", "--ckpt_path")
+
+
+def absent(args):
+    """Files and folders that a command reads and that are not here."""
+    words = words_of(args) or args[:1]
+    before = itertools.takewhile(
+        lambda word: not word.startswith("--"), [] if words == ("cost",) else args[len(words) :]
+    )
+    named = [word for option, word in itertools.pairwise(args) if option in OF_FILES]
+    paths = [word for word in [*before, *named] if word not in config_names()]
+    return [path for given in paths for path in given.split(",") if not Path(path).exists()]
+
+
 QUICK = {("data", word) for word in ("check", "preview", "suspects")}
 QUICK |= {(word,) for word in ("predict", "score", "report", "compare", "cost", "scenes")}
 FEWER = {"500": "2", "100": "1", "10": "1"}
@@ -183,6 +218,8 @@ def test_commands_that_take_seconds_run(typed, place, tmp_path, monkeypatch):
     monkeypatch.setenv("GSCNN_CAMVID_ROOT", "CamVid")
     monkeypatch.setenv("CITYSCAPES_DATASET", "cityscapes")
     args = [FEWER.get(word, word) if args[0] in ("scenes", "compare") else word for word in args]
+    if absent(args):
+        pytest.skip(f"made nowhere here: {', '.join(absent(args))}")
     if program == "gscnn-fit":
         fit(args)
         return
