@@ -6,7 +6,7 @@ ARGS ?=
 CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
 .DEFAULT_GOAL := help
-.PHONY: help install fit test test-slow test-gpu test-lowest test-all notebooks lint format clean
+.PHONY: help install fit test test-slow test-gpu test-lowest test-all notebooks docs lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,10 @@ test-all: test test-slow  ## the whole test suite
 
 notebooks: $(VENV)/.dev  ## run every notebook with a real kernel
 	$(BIN)/python -m pytest -q tests/test_notebooks.py $(ARGS)
+
+docs: $(VENV)/.dev  ## the documentation as a site in build/docs, every warning an error (about a minute)
+	$(BIN)/python -m sphinx -E -W --keep-going -q -d build/doctrees docs build/docs
+	@echo "open build/docs/index.html"
 
 lint: $(VENV)/.dev  ## ruff, mypy, and the contract of imports
 	$(BIN)/ruff check .

@@ -91,6 +91,7 @@ def test_hosted_checks_and_hooks_call_the_same_targets():
     workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
     ran = [step["run"] for step in workflow["jobs"]["test"]["steps"] if "run" in step]
     assert ran == ["make lint", "make test"]
+    assert workflow["jobs"]["docs"]["steps"][-1] == {"run": "make docs"}
     (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     assert [hook["entry"] for hook in repo["hooks"]] == ["make lint"]
     assert "make lint\nmake test\n" in (ROOT / ".ci/run").read_text()

@@ -52,7 +52,7 @@ def predict_logits(
     The network should be in evaluation mode; its mode is not changed. No gradients.
 
     Args:
-        network: takes (B, 3, H, W), returns logits (B, K, H, W) at the size of the image, or a :class:`GSCNNOutput` of
+        network: takes (B, 3, H, W), returns logits (B, K, H, W) at the size of the image, or a `GSCNNOutput` of
             logits and boundary logits (B, 1, H, W) at that size, and gates of any size.
         image: (B, 3, H, W), whatever the network takes: float in [0, 1] or uint8. Sides below 32 pixels are padded by
             repeating the border, and cut off again.
@@ -61,7 +61,7 @@ def predict_logits(
             not a whole number of windows.
         scales: factors of height and width, > 0.
         flip: predict the mirrored images too.
-        gates: False for a :class:`GSCNNOutput` without gates, which then are neither kept nor resized nor averaged.
+        gates: False for a `GSCNNOutput` without gates, which then are neither kept nor resized nor averaged.
         window_batch: windows that go through the network at once, with the memory that takes; on CPUs more than one are
             not faster. It changes no number beyond rounding.
 

@@ -86,13 +86,22 @@ class CommandParser(ArgumentParser):
         Raises:
             SettingError: the arguments cannot be used; the message says why.
         """
+        unnamed, given, others = self.parse(args)
+        return self._function(*unnamed, **given, **({OTHERS: others} if self._hands_on else {}))
+
+    def parse(self, args: Sequence[str]) -> tuple[list[Any], dict[str, Any], list[str]]:
+        """What the function would be called with: values without a name, by name, and arguments that are handed on.
+
+        Raises:
+            SettingError: the arguments cannot be used; the message says why.
+        """
         first = _HANDED_TO[self._function][2] if self._function in _HANDED_TO else ""
         if first and args and not args[0].startswith("-"):
             args = [f"--{first}", *args]
         own, others = self._split(args)
         given = self.parse_args(own).as_dict()
         unnamed = [given.pop(parameter.name) for parameter in self._unnamed]
-        return self._function(*unnamed, **given, **({OTHERS: others} if self._hands_on else {}))
+        return unnamed, given, others
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what the command line prints as one message.

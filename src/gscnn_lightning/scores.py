@@ -9,7 +9,7 @@ import numpy.typing as npt
 from gscnn_lightning.score_names import loosest_boundary_score
 
 RELIABILITY_REGIONS = ("all", "boundary")
-"""Pixels that calibration is measured on: all labelled ones, and the band of the true boundaries."""
+"""Which pixels calibration is measured on, all labelled ones or the band of the true boundaries."""
 
 
 @dataclass(frozen=True)
