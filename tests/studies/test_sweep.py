@@ -15,12 +15,12 @@ from jsonschema import Draft7Validator
 from optuna.trial import TrialState
 from tests.tiny import write_config
 
+from gscnn_lightning import host
 from gscnn_lightning.commands.main import main as tools
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.fit_settings import parsed_settings
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.run_folder.metrics_csv import logged_values
-from gscnn_lightning.studies import shared_study
 from gscnn_lightning.studies.shared_study import SharedStudy, storage_url
 from gscnn_lightning.studies.sweep import _check_folder
 from gscnn_lightning.studies.sweep_file import Sweep, read_sweep
@@ -227,7 +227,7 @@ def test_interrupted_run_is_made_again_with_the_same_values(finished, tmp_path, 
 
     values = worker().draw(worker().claim())  # and then the machine is switched off
     again = worker()
-    monkeypatch.setattr(shared_study, "_started", lambda pid: "")
+    monkeypatch.setattr(host, "start_of", lambda pid: "")
     trial = again.claim()
     assert again.draw(trial) == values
     again.tell(trial, {"score": 0.5}, TrialState.COMPLETE, 0.5)

@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +23,7 @@ import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from gscnn_lightning import host
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.fit_settings import check_same_settings
 from gscnn_lightning.studies.sweep_file import Sweep
@@ -385,7 +385,7 @@ class SharedStudy:
     def _is_lost(self, trial: FrozenTrial, now: float) -> bool:
         worker = trial.user_attrs.get("worker", {})
         if self._worker["place"] and worker.get("place") == self._worker["place"]:
-            return _started(int(worker["pid"])) != worker["started"]
+            return host.start_of(int(worker["pid"])) != worker["started"]
         count, every = trial.user_attrs.get("beat", [0, self._every])
         beat, since = self._seen.get(trial.number, (None, now))
         if beat != count:
@@ -524,23 +524,8 @@ def _first_line(error: Any) -> str:  # noqa: ANN401
 
 def _this_process() -> dict[str, Any]:
     """What tells this process from all others: on any host, and later on."""
-    place = ""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        # Process ids mean something within their namespace only: hosts of containers may share a name.
-        place = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        pass
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), "place": place}
-
-
-def _started(pid: int) -> str:
-    """When a process of this machine began, in ticks since the boot; "" if there is none, or it has ended."""
-    try:
-        words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if words[0] in "ZX" else words[19]
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "pid": pid, "started": host.start_of(pid), "place": host.machine()}
 
 
 def _lock_at_once(engine: sa.Engine) -> None:
