@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import hashlib
 import math
 import multiprocessing
 import os
@@ -272,10 +273,24 @@ def test_devices_of_a_machine_share_through_their_process_group(tmp_path):
 
     def rank(number):
         torch.distributed.init_process_group("gloo", f"file://{tmp_path}/store", world_size=2, rank=number)
-        data = module(tmp_path / "a", 0, setup=False)
-        data.trainer = SimpleNamespace(global_rank=number, world_size=2, num_devices=1, state=None)
-        data.setup("fit")
-        kept = data.datasets["train"].kept
+
+        def ready(workers, **settings):
+            data = module(tmp_path / "a", workers, setup=False, **settings)
+            state = SimpleNamespace(fn=None, status=None)
+            data.trainer = SimpleNamespace(global_rank=number, world_size=2, num_devices=1, state=state)
+            data.setup("fit")
+            return data
+
+        digests = set()
+        for workers, settings in ((0, {"cache_gb": 0}), (0, {}), (1, {}), (2, {}), (2, {"cache_gb": 2e-6})):
+            loader = ready(workers, **settings).train_dataloader()
+            digest = hashlib.sha256()
+            for name, *tensors in chain(batches(loader, 0), batches(loader, 1)):
+                digest.update("".join(name).encode())
+                for tensor in tensors:
+                    digest.update(tensor.numpy())
+            digests.add(digest.hexdigest())
+        kept = ready(0).datasets["train"].kept
         if number == 0:
             for index in range(len(kept.source)):
                 kept.load(index)
@@ -284,7 +299,7 @@ def test_devices_of_a_machine_share_through_their_process_group(tmp_path):
             shutil.rmtree(tmp_path / "a/masks")
         frames = [tuple(part.copy() for part in kept.load(index)) for index in range(len(kept.source))]
         torch.distributed.barrier()
-        return kept.processes, frames
+        return kept.processes, frames, digests
 
     plain = module(folder(tmp_path / "b"), 0, cache_gb=0).datasets["train"].source
     context = multiprocessing.get_context("fork")
@@ -295,8 +310,10 @@ def test_devices_of_a_machine_share_through_their_process_group(tmp_path):
     found = [results.get(timeout=60) for _ in processes]
     for process in processes:
         process.join()
-    for number, frames in found:
+    assert found[0][2] != found[1][2]
+    for number, frames, digests in found:
         assert number == 2
+        assert len(digests) == 1
         assert all(same(frame, plain.load(index)) for index, frame in enumerate(frames))
 
 

@@ -380,4 +380,5 @@ def test_three_workers_train_on_postgresql(tmp_path, postgres, monkeypatch):
     assert sorted(run["values"]["optimizer.lr"] for run in runs) == rates
     assert len({run["number"] for run in runs}) == 5
     finished = {path.parent.name for path in tmp_path.glob("out*/run_*/scores_val.json")}
-    assert finished >= {f"run_{run['number']:03}" for run in runs}
+    assert finished == {f"run_{run['number']:03}" for run in runs}
+    assert len(list(tmp_path.glob("out*/run_???"))) == 6  # that of the killed worker, too

@@ -35,7 +35,7 @@ PATIENCE = 300.0
 ATTEMPTS = 3
 """A run whose workers were lost that often, be it that it takes all memory, is given up."""
 
-DATABASE_ERRORS = (StorageInternalError, sa.exc.SQLAlchemyError)
+DATABASE_ERRORS = (StorageInternalError, sa.exc.SQLAlchemyError, ConnectionError, TimeoutError)
 
 _LONGEST_PAUSE = 15.0
 _BEATS = 6  # within the time after which a worker counts as lost
@@ -230,7 +230,8 @@ class SharedStudy:
             if not waits:
                 waits = True
                 left = sum(not run.is_over for run in planned)
-                say(f"waiting for {left} runs of other workers, in case one is lost; ctrl-C leaves them to the others")
+                one = "one run of another worker" if left == 1 else f"{left} runs of other workers"
+                say(f"waiting for {one}, in case its worker is lost; ctrl-C leaves it to whoever goes on")
             time.sleep(min(self._every, 5.0))
 
     def draw(self, trial: optuna.Trial) -> dict[str, Any]:
