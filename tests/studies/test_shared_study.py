@@ -26,7 +26,7 @@ from gscnn_lightning.studies.sweep_file import Sweep
 
 SECRET = "p4ss-w0rd"
 
-# Stands in for a training: an epoch takes as long as it is told, and the score is one of the values.
+# Stands in for a training: an epoch ends when it has taken as long as it is told, and the score is one of the values.
 TRAINING = """
 import sys, time
 from pathlib import Path
@@ -36,7 +36,9 @@ run.mkdir(parents=True)
 (Path.cwd() / "started.txt").open("a").write(f"{run.name} {given['model.tau']}\\n")
 lines = ["step,val/miou"]
 for epoch in (1, 2):
-    time.sleep(float(Path("seconds").read_text()))
+    began = time.monotonic()
+    while time.monotonic() - began < float(Path("seconds").read_text() or 60):
+        time.sleep(0.05)
     lines.append(f"{epoch},{float(given['model.tau']) * epoch / 20}")
     (run / "metrics.csv").write_text("\\n".join(lines) + "\\n")
     print(f"epoch {epoch}", flush=True)
@@ -163,7 +165,7 @@ def check_complete(folder, out, values):
 
 
 def test_two_workers_share_a_file_of_sqlite_and_one_is_killed(folder, capsys):
-    (folder / "seconds").write_text("1.5")
+    (folder / "seconds").write_text("60")
     workers = [start(), start()]
     wait_for(lambda: len(started(folder)) == 2)
     lost = run_of(workers[0])
@@ -186,17 +188,17 @@ def test_two_workers_share_a_file_of_sqlite_and_one_is_killed(folder, capsys):
 
 def test_three_workers_share_postgresql(folder, postgres, capsys):
     """One is killed, and the database restarted while the others train."""
-    values = range(1, 10)
+    values = range(1, 7)
     write_sweep(folder, values)
     arguments = ["--storage", postgres.url, "--study", folder.name]
-    (folder / "seconds").write_text("1.5")
+    (folder / "seconds").write_text("60")
     workers = [start(*arguments, "--out", f"out{index}") for index in range(3)]
     wait_for(lambda: len(started(folder)) == 3)
     os.kill(workers[0].pid, signal.SIGKILL)
     lost = dict(started(folder))[run_of(workers[0])]
     postgres.stop()
     (folder / "seconds").write_text("0.1")
-    time.sleep(2)
+    time.sleep(1.5)
     postgres.start()
     workers[0].join()
     end(workers[1:])
@@ -231,7 +233,7 @@ def test_mistakes_are_one_line_without_the_password(driver, folder, postgres, ca
         return said.err
 
     study = SharedStudy(storage_url(address), driver)
-    study.open(Sweep(yaml.safe_load(Path("sweep.yaml").read_text())), {"sweep": {"method": "random"}}, 0, 3)
+    study.join(Sweep(yaml.safe_load(Path("sweep.yaml").read_text())), {"sweep": {"method": "random"}}, 0, 3)
     at = ["--storage", address, "--study", driver]
     assert f"study {driver} of postgresql://me@127.0.0.1:{postgres.port}/postgres has another sweep: sweep.method" in (
         error := message("sweep.yaml", *at)
@@ -261,7 +263,7 @@ def shared(tmp_path):
 
     def make(place=None, **settings):
         worker = SharedStudy(storage_url(f"sqlite:///{tmp_path}/study.db"), "sweep", lost_after=0.6)
-        worker.open(Sweep(config), {}, 0, settings.get("runs"))
+        worker.join(Sweep(config), {}, 0, settings.get("runs"))
         if place is not None:
             worker._worker = {"host": "host", "pid": 1, "started": "1", "place": place}
         return worker

@@ -222,7 +222,7 @@ def test_interrupted_run_is_made_again_with_the_same_values(finished, tmp_path, 
 
     def worker():
         shared = SharedStudy(url, "sweep", lost_after=0.5)
-        shared.open(plan, {}, 0, None)
+        shared.join(plan, {}, 0, None)
         return shared
 
     values = worker().draw(worker().claim())  # and then the machine is switched off
@@ -246,7 +246,7 @@ def test_worse_run_is_stopped_early(tmp_path, monkeypatch, capsys):
 
     def first(seed):
         shared = SharedStudy(storage_url(f"sqlite:///{tmp_path}/seed{seed}.db"), "sweep")
-        shared.open(Sweep(config), {}, seed, None)
+        shared.join(Sweep(config), {}, seed, None)
         return shared.draw(shared.claim())["optimizer.lr"]
 
     seed = next(seed for seed in range(20) if first(seed) == 0.001)

@@ -138,9 +138,9 @@ class SharedStudy:
 
     @property
     def study(self) -> optuna.Study:
-        """The study, once it was opened."""
+        """The study, once it was joined or looked at."""
         if self._study is None:
-            raise SettingError("open the study first")
+            raise RuntimeError("join the study first, or look at it")
         return self._study
 
     def names(self) -> list[str]:
@@ -160,8 +160,8 @@ class SharedStudy:
         self._study = self.patiently(lambda: optuna.load_study(study_name=self.name, storage=self._storage))
         return self.patiently(lambda: dict(self.study.user_attrs))
 
-    def open(self, plan: Sweep, settings: Mapping[str, Any], seed: int, runs: int | None) -> None:
-        """Open the study, or make it.
+    def join(self, plan: Sweep, settings: Mapping[str, Any], seed: int, runs: int | None) -> None:
+        """Take part in the study; the first one makes it.
 
         Args:
             plan: what it draws from.

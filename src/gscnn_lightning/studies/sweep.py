@@ -90,7 +90,7 @@ def run_sweep(
     settings = json.loads(json.dumps({"sweep": config, "overrides": list(overrides)}))
     _check_folder(settings if name == _NAME else {**settings, "study": name}, out)
     shared = shared_study.SharedStudy(url, name, lost_after)
-    shared.open(plan, settings, seed, runs)
+    shared.join(plan, settings, seed, runs)
     while (trial := shared.claim()) is not None:
         _work(shared, trial, out, overrides)
     results = _results(shared, plan)
