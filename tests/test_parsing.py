@@ -78,6 +78,20 @@ def test_values_keep_their_dashes():
     assert run("a-b", "--names", "[c-d]")[4] == ["c-d"]
 
 
+def test_a_switch_needs_no_value():
+    assert run("cake", "--hot")[3] is True
+    assert run("cake", "--hot", "--names", "[x]")[3:5] == (True, ["x"])
+
+
+def test_what_has_a_default_may_be_left_out_without_a_name_too():
+    def look(file: str = "all", /, hot: bool = False):
+        """Look."""
+        return file, hot
+
+    assert run(function=look) == ("all", False)
+    assert run("cake", "--hot", function=look) == ("cake", True)
+
+
 def test_other_options_are_handed_on_with_their_values_wherever_they_stand():
     args = ["--config", "c.yaml", "cake", "--trainer.logger=X", "a", "--model.tau", "-1", "--hot", "true", "--flag"]
     kind, things, _, hot, _, others = run(*args)
@@ -91,7 +105,7 @@ def test_other_options_are_handed_on_with_their_values_wherever_they_stand():
         (["cake", "--ovensize", "[1,2]"], "--ovensize is no setting: did you mean --oven_size?"),
         (["cake", "--hot", "maybe"], "hot"),
         (["cake", "--oven_size", "[1]"], "oven_size"),
-        (["cake", "--hot"], "--hot lacks its value"),
+        (["cake", "--oven_size"], "--oven_size lacks its value"),
         ([], "kind"),
     ],
 )

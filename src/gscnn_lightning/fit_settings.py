@@ -99,13 +99,14 @@ def _data_of(config: str) -> dict[str, Any]:
     return data if isinstance(data, dict) else {"class_path": data} if isinstance(data, str) else {}
 
 
-def check_same_settings(kept: Mapping[str, Any], settings: Mapping[str, Any], what: str) -> None:
+def check_same_settings(kept: Mapping[str, Any], settings: Mapping[str, Any], what: str, other: str = "--out") -> None:
     """Raise unless a folder's trainings were started with the settings that they are to go on with.
 
     Args:
         kept: nested settings that the folder was started with.
         settings: those of now.
         what: beginning of the message, such as "runs/a has another sweep".
+        other: the setting that is to be another one, too.
 
     Raises:
         SettingError: they differ; the message names the first five differences.
@@ -113,7 +114,7 @@ def check_same_settings(kept: Mapping[str, Any], settings: Mapping[str, Any], wh
     different = different_settings(kept, settings)
     if different:
         raise SettingError(
-            f"{what}: {'; '.join(different[:5])}. Give another --out, or the settings that it was started with"
+            f"{what}: {'; '.join(different[:5])}. Give another {other}, or the settings that it was started with"
         )
 
 

@@ -67,11 +67,14 @@ class CommandParser(ArgumentParser):
         self._function = function
         self._unnamed = [p for p in parameters if p.kind is p.POSITIONAL_ONLY]
         self._hands_on = any(p.name == OTHERS for p in parameters)
+        self._switches = {f"--{p.name}" for p in parameters if p.annotation is bool}
         helps = _argument_texts(text)
         for parameter in self._unnamed:
             several = get_origin(parameter.annotation) is Sequence
             kind = parameter.annotation.__args__[0] if several else parameter.annotation
             count: dict[str, Any] = {"nargs": "*"} if several else {}
+            if not several and parameter.default is not parameter.empty:
+                count = {"nargs": "?", "default": parameter.default}
             self.add_argument(parameter.name, type=kind, help=helps.get(parameter.name, SUPPRESS), **count)
         skipped: set[str | int] = {p.name for p in self._unnamed}
         if self._hands_on:
@@ -132,6 +135,9 @@ class CommandParser(ArgumentParser):
             elif not option.startswith("--") and name != "--config":
                 words.append(word)
             elif name in options | known_by_place:
+                if name in self._switches and not equals and (not left or left[0].startswith("--")):
+                    own += [name, "true"]
+                    continue
                 if not equals and not left:
                     self.error(f"{option} lacks its value")
                 value = value if equals else left.pop(0)

@@ -12,14 +12,17 @@ import optuna
 import pytest
 import yaml
 from jsonschema import Draft7Validator
+from optuna.trial import TrialState
 from tests.tiny import write_config
 
+from gscnn_lightning import host
 from gscnn_lightning.commands.main import main as tools
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.fit_settings import parsed_settings
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.run_folder.metrics_csv import logged_values
-from gscnn_lightning.studies.sweep import _check_folder, _study
+from gscnn_lightning.studies.shared_study import SharedStudy, storage_url
+from gscnn_lightning.studies.sweep import _check_folder
 from gscnn_lightning.studies.sweep_file import Sweep, read_sweep
 
 FILES = sorted((Path(__file__).parents[2] / "configs/sweep").glob("*.yaml"))
@@ -213,13 +216,22 @@ def test_folder_of_an_older_version_goes_on(tmp_path):
         _check_folder({"sweep": {"method": "grid"}, "overrides": ["--config", "b.yaml"]}, tmp_path)
 
 
-def test_interrupted_run_is_made_again_with_the_same_values(finished, tmp_path):
+def test_interrupted_run_is_made_again_with_the_same_values(finished, tmp_path, monkeypatch):
     plan = Sweep(read(finished / "sweep.yaml"))
-    first = _study(plan, tmp_path, seed=0)
-    values = plan.draw(first.ask())  # and then the machine is switched off
-    again = _study(plan, tmp_path, seed=0)
-    assert plan.draw(again.ask()) == values
-    assert plan.draw(again.ask()) != values, "the rest of the grid"
+    url = storage_url(f"sqlite:///{tmp_path}/study.db")
+
+    def worker():
+        shared = SharedStudy(url, "sweep", lost_after=0.5)
+        shared.join(plan, {}, 0, None)
+        return shared
+
+    values = worker().draw(worker().claim())  # and then the machine is switched off
+    again = worker()
+    monkeypatch.setattr(host, "start_of", lambda pid: "")
+    trial = again.claim()
+    assert again.draw(trial) == values
+    again.tell(trial, {"score": 0.5}, TrialState.COMPLETE, 0.5)
+    assert again.draw(again.claim()) != values, "the rest of the grid"
 
 
 @pytest.mark.slow
@@ -233,11 +245,10 @@ def test_worse_run_is_stopped_early(tmp_path, monkeypatch, capsys):
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(config))
 
     def first(seed):
-        study = _study(Sweep(config), tmp_path / f"seed{seed}", seed)
-        return Sweep(config).draw(study.ask())["optimizer.lr"]
+        shared = SharedStudy(storage_url(f"sqlite:///{tmp_path}/seed{seed}.db"), "sweep")
+        shared.join(Sweep(config), {}, seed, None)
+        return shared.draw(shared.claim())["optimizer.lr"]
 
-    for seed in range(20):
-        (tmp_path / f"seed{seed}").mkdir()
     seed = next(seed for seed in range(20) if first(seed) == 0.001)
     tools(["sweep", "sweep.yaml", "--out", "out", "--seed", str(seed)])
     assert "stopped early" in capsys.readouterr().out

@@ -19,7 +19,7 @@ from gscnn_lightning.boundaries import Labels, label_boundaries
 from gscnn_lightning.checks import is_number
 from gscnn_lightning.classes import IGNORE_INDEX, ClassTable
 from gscnn_lightning.data.class_tiles import ClassTiles, Target, class_tiles
-from gscnn_lightning.data.kept_frames import KeptFrames, can_keep
+from gscnn_lightning.data.kept_frames import KeptFrames, Offer, can_keep
 from gscnn_lightning.data.ranges import check_augmentation, check_count
 from gscnn_lightning.data.samplers import EvalSampler, TrainSampler
 from gscnn_lightning.data.source import Source
@@ -142,8 +142,9 @@ class SegmentationDataModule(pl.LightningDataModule):
         blur: probability of a slight Gaussian blur.
         samples_per_epoch: training samples of all devices per epoch, None for one pass through the data. Epochs go on
             where the last one ended, so any number uses all samples equally.
-        cache_gb: memory per device, in 10^9 bytes, for decoded training frames, 0 for none. A frame that needs no more
-            than its equal share, 4 bytes per pixel, is decoded once and not in every epoch. On Linux.
+        cache_gb: memory per machine, in 10^9 bytes, for decoded training frames, 0 for none. As many as fit, at 4 bytes
+            per pixel, are decoded once and not in every epoch; the processes of all devices of a machine share them.
+            On Linux.
         boundary_radius: reach of the boundary maps in pixels, see `label_boundaries`.
         boundary_variant: "paper", or "release": contact with void and the frame of the crop are boundaries too, the
             rule that the published checkpoint was trained with (which also took class 0 for void; not here).
@@ -313,7 +314,12 @@ class SegmentationDataModule(pl.LightningDataModule):
             return SegmentationDataset(source)
         from gscnn_lightning.data.transforms import training_transform  # slow to import, needed for training only
 
-        kept = KeptFrames(source, self.cache_gb) if self.cache_gb and can_keep() else None
+        kept = None
+        if self.cache_gb and can_keep():
+            world = self._process()[1]
+            kept = KeptFrames(source, self.cache_gb, _told_to_all if world > 1 and _is_connected() else None)
+            if self._process()[0] == 0 and (said := kept.said()):
+                rank_zero_info(f"train: {said}")
         return SegmentationDataset(source, training_transform(**self.augmentation), self.seed, kept)
 
     def checked_source(self, split: Split) -> Source:
@@ -391,6 +397,17 @@ class SegmentationDataModule(pl.LightningDataModule):
         devices = 1 if self.trainer is None else self.trainer.num_devices
         per_device = cores // devices
         return min(4, per_device) if per_device > 1 else 0
+
+
+def _is_connected() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _told_to_all(offer: Offer) -> list[Offer]:
+    """What all processes offer, by rank; every process has to call it."""
+    offers: list[Offer | None] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(offers, offer)
+    return [other for other in offers if other is not None]
 
 
 def _batch(samples: list[Sample]) -> Sample:

@@ -1,9 +1,10 @@
-"""A W&B sweep file run on this machine, with Optuna in the place of the server."""
+"""A W&B sweep file run by any number of workers, with Optuna and its database in the place of the server."""
 
 import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ from gscnn_lightning.terminal import new_table, say
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import TrialState
+
+    from gscnn_lightning.studies.shared_study import Beats, SharedStudy
 
 _NEEDS_OPTUNA = "gscnn sweep needs Optuna: pip install 'gscnn-lightning[sweeps]'"
 
@@ -29,10 +33,11 @@ class Run:
 
     Attributes:
         number: from 0, as in the name of its folder.
-        state: "complete", "stopped early" or "failed".
+        state: "complete", "stopped early" or "failed"; of a sweep at work "running" or "waiting", too.
         score: best value of the metric over its validations; None if there is none.
         values: what was drawn, by setting.
         message: why it failed, or "".
+        worker: host and process that made it, such as "node1:4711"; "" of runs of former versions.
     """
 
     number: int
@@ -40,50 +45,125 @@ class Run:
     score: float | None
     values: Mapping[str, Any]
     message: str = ""
+    worker: str = ""
 
 
 def run_sweep(
-    file: str, runs: int | None = None, out: Path | None = None, overrides: Sequence[str] = (), seed: int = 0
+    file: str,
+    runs: int | None = None,
+    out: Path | None = None,
+    overrides: Sequence[str] = (),
+    seed: int = 0,
+    storage: str | None = None,
+    study: str | None = None,
+    lost_after: float = 60.0,
 ) -> list[Run]:
-    """Run a W&B sweep file without a server.
+    """Run a W&B sweep file without its server, alone or as one of several workers.
 
     Args:
         file: the sweep file, or the name of a shipped one.
-        runs: number of runs in all, with those of earlier calls; by default run_cap of the file, or the whole grid.
-        out: folder for the runs, study.db, sweep.csv and sweep.json; by default runs/sweep_ and the file's name.
+        runs: number of runs of all workers together, with those of earlier calls; by default run_cap of the file, or
+            the whole grid.
+        out: folder for the runs, sweep.csv and sweep.json, and study.db unless there is a storage; by default
+            runs/sweep_ and the file's name, or the study's.
         overrides: further arguments of ``gscnn-fit``; configs among them take the place of those of the file.
-        seed: of the drawing.
+        seed: of the drawing; that of the first worker counts for all.
+        storage: URL of the database with the study; by default a file of SQLite in the folder.
+        study: its name; by default that of the file.
+        lost_after: seconds without a sign of life after which another machine's worker takes this one for lost.
 
     Returns:
         The runs, the best first and failed ones last.
 
     Raises:
-        SettingError: Optuna is not installed, the file cannot be used, or the folder has another sweep.
+        SettingError: Optuna is not installed, the file or the database cannot be used, or the folder or the study has
+            another sweep.
     """
-    try:
-        import optuna
-    except ModuleNotFoundError as error:
-        raise SettingError(_NEEDS_OPTUNA) from error
-    config, out = read_sweep(file), out or Path("runs") / f"sweep_{Path(file).stem}"
+    shared_study = _shared_study()
+    if not 0.5 <= lost_after < 1e6:
+        raise SettingError(f"--lost_after is {lost_after}: give seconds, such as 60")
+    config = read_sweep(file)
     plan = Sweep(config)
-    number = plan.number_of_runs(runs)
-    _check_folder({"sweep": config, "overrides": list(overrides)}, out)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = _study(plan, out, seed)
-
-    def objective(trial: optuna.Trial) -> float:
-        return _run(trial, plan, out, overrides)
-
-    missing = number - len(_runs(study, plan))
-    if missing > 0:
-        study.optimize(objective, missing, catch=(_TrainingError,))
-    results = _runs(study, plan)
+    if runs is not None:
+        plan.number_of_runs(runs)
+    out, url, name = _places(file, out, storage, study)
+    settings = json.loads(json.dumps({"sweep": config, "overrides": list(overrides)}))
+    _check_folder(settings if name == _NAME else {**settings, "study": name}, out)
+    shared = shared_study.SharedStudy(url, name, lost_after)
+    shared.join(plan, settings, seed, runs)
+    while (trial := shared.claim()) is not None:
+        _work(shared, trial, out, overrides)
+    results = _results(shared, plan)
     _report(results, plan, out)
     return results
 
 
-class _TrainingError(Exception):
-    """Its message is kept with the run."""
+def sweep_status(
+    file: str = "", out: Path | None = None, storage: str | None = None, study: str | None = None
+) -> list[Run]:
+    """Print how a study stands, whoever works at it.
+
+    Args:
+        file: the sweep file; "" where storage and study say which.
+        out: folder that the sweep was started with.
+        storage: URL of the database, as the sweep was started with.
+        study: name of the study; by default the only one there, or that of the file.
+
+    Returns:
+        The runs that have begun, the best first.
+
+    Raises:
+        SettingError: there is no such study.
+    """
+    shared_study = _shared_study()
+    if storage is None and not file and out is None:
+        raise SettingError("which study? give the sweep file, --out of the sweep, or --storage and --study")
+    out, url, name = _places(file, out, storage, study)
+    if storage is None and not (out / _DATABASE).is_file():
+        raise SettingError(f"{out} has no {_DATABASE}: give --out or --storage as the sweep was started with")
+    shared = shared_study.SharedStudy(url, name)
+    if storage is not None and study is None and not file:
+        names = shared.names()
+        if len(names) != 1:
+            raise SettingError(f"{shared.shown} has {len(names)} studies ({', '.join(names)}): give --study NAME")
+        shared.name = names[0]
+    kept = shared.look()
+    if "settings" not in kept and not file:
+        raise SettingError(f"study {shared.name} does not say what it draws from: give its sweep file, too")
+    plan = Sweep(kept["settings"]["sweep"] if "settings" in kept else read_sweep(file))
+    number = int(kept.get("runs", 0))
+    results = _results(shared, plan, unfinished=True)
+    counts = {state: sum(run.state == state for run in results) for state in _SHOWN}
+    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    say(f"study {shared.name}: {len(results)} of {number} runs have begun{': ' * bool(told)}{told}")
+    _print_table(results, plan)
+    best = next((run for run in results if run.state == "complete"), None)
+    if best is not None:
+        say(f"best so far: run {best.number}, {plan.metric} {best.score:.4f}, made by {best.worker or 'this folder'}")
+    return results
+
+
+_NAME, _DATABASE = "sweep", "study.db"
+_SHOWN = ("complete", "stopped early", "failed", "running", "waiting")
+
+
+def _shared_study() -> Any:  # noqa: ANN401
+    try:
+        from gscnn_lightning.studies import shared_study
+    except ModuleNotFoundError as error:
+        raise SettingError(_NEEDS_OPTUNA) from error
+    return shared_study
+
+
+def _places(file: str, out: Path | None, storage: str | None, study: str | None) -> tuple[Path, Any, str]:
+    """Folder, database and name of a study."""
+    shared_study = _shared_study()
+    stem = Path(file).stem
+    if storage is None:
+        out = out or Path("runs") / f"sweep_{study or stem}"
+        return out, shared_study.storage_url(f"sqlite:///{(out / _DATABASE).absolute()}"), study or _NAME
+    name = study or stem
+    return out or Path("runs") / f"sweep_{name}", shared_study.storage_url(storage), name
 
 
 def _check_folder(settings: Mapping[str, Any], out: Path) -> None:
@@ -99,134 +179,146 @@ def _check_folder(settings: Mapping[str, Any], out: Path) -> None:
     write_json(path, settings)
 
 
-def _study(plan: Sweep, out: Path, seed: int) -> "optuna.Study":
-    """The study in the folder, with the values of interrupted runs queued once more."""
-    import optuna
+def _work(shared: "SharedStudy", trial: "optuna.Trial", out: Path, overrides: Sequence[str]) -> None:
+    """Run one training, and say how it ended."""
+    from optuna.exceptions import UpdateFinishedTrialError
+
+    from gscnn_lightning.studies.shared_study import Beats, TakenError
+
+    try:
+        with Beats(trial) as beats:
+            attributes, state, score = _run(shared, trial, beats, out, overrides)
+        shared.tell(trial, attributes, state, score)
+    except (TakenError, UpdateFinishedTrialError):
+        say(f"  run {trial.number} was without a sign of life for so long that another worker has it now")
+    except BaseException:
+        with suppress(SettingError):  # else others would have to find out
+            shared.give_back(trial)
+        raise
+
+
+def _run(
+    shared: "SharedStudy", trial: "optuna.Trial", beats: "Beats", out: Path, overrides: Sequence[str]
+) -> tuple[dict[str, Any], "TrialState", float | None]:
+    """Run one training; what is to be kept of it, how it ended, and its best score."""
+    from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
-    storage = f"sqlite:///{(out / 'study.db').absolute()}"
-    direction = "minimize" if plan.minimizes else "maximize"
-    study = optuna.create_study(storage=storage, study_name="sweep", direction=direction, load_if_exists=True)
-    trials = study.get_trials()
-    queued = {trial.user_attrs.get("again") for trial in trials}
-    for trial in trials:
-        if trial.state == TrialState.RUNNING:
-            study.tell(trial.number, state=TrialState.FAIL)
-        elif trial.state != TrialState.FAIL or "message" in trial.user_attrs:
-            continue
-        if trial.number not in queued:
-            study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
-    # A seed used twice would draw the same values again.
-    seed += len(study.trials)
-    study.sampler = {
-        "grid": lambda: optuna.samplers.GridSampler(plan.grid, seed=seed),
-        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-        "bayes": lambda: optuna.samplers.TPESampler(seed=seed),
-    }[plan.method]()
-    study.pruner = _pruner(plan.early_terminate)
-    return study
+    from gscnn_lightning.studies.shared_study import DATABASE_ERRORS, TakenError
 
-
-def _pruner(early_terminate: Mapping[str, Any] | None) -> "optuna.pruners.BasePruner":
-    """W&B's hyperband: after min_iter, min_iter * eta, ... values of the metric only the best 1 / eta go on."""
-    import optuna
-
-    if early_terminate is None:
-        return optuna.pruners.NopPruner()
-    eta = int(early_terminate.get("eta", 3))
-    first = early_terminate.get("min_iter")
-    if first is None and "max_iter" in early_terminate:
-        first = early_terminate["max_iter"] // eta ** early_terminate.get("s", 1)
-    if early_terminate.get("type") != "hyperband" or first is None:
-        raise SettingError(f"early_terminate is {dict(early_terminate)}: use hyperband with min_iter, or leave it out")
-    return optuna.pruners.SuccessiveHalvingPruner(min_resource=max(int(first), 1), reduction_factor=eta)
-
-
-def _run(trial: "optuna.Trial", plan: Sweep, out: Path, overrides: Sequence[str]) -> float:
-    """Run one training; its best score."""
-    import optuna
-
-    values = plan.draw(trial)
+    plan = shared.plan
+    values = shared.draw(trial)
     name = f"run_{trial.number:03}"
-    trial.set_user_attr("values", values)
     run = RunFolder(out / name)
+    if run.path.exists():
+        raise SettingError(f"{run.path} is there already, of another study: give another --out")
+    shared.patiently(lambda: trial.set_user_attr("values", values))
     command = plan.command_line(values, [*overrides, *logger_arguments(run)])
     drawn = ", ".join(f"{key} {_short(value)}" for key, value in values.items())
     say(f"run {trial.number}: {drawn}")
-    reported: list[float] = []
+    reported = 0
     is_worse = False
+
+    def report() -> None:
+        nonlocal reported
+        for value in logged_values(run, plan.metric)[reported:]:
+            trial.report(value, reported + 1)
+            reported += 1
 
     def on_epoch(line: str) -> bool:
         nonlocal is_worse
         say(f"  {line}")
-        for value in logged_values(run, plan.metric)[len(reported) :]:
-            reported.append(value)
-            trial.report(value, len(reported))
-        is_worse = is_worse or (bool(reported) and trial.should_prune())
-        return is_worse
+        try:
+            report()
+            is_worse = is_worse or (reported > 0 and trial.should_prune())
+        except UpdateFinishedTrialError:
+            return True
+        except DATABASE_ERRORS:
+            pass  # after the next epoch, then; no training is lost for a database that is away for a while
+        return is_worse or beats.is_taken
 
     outcome = run_training(command, out / f"{name}.log", on_epoch)
     scores = logged_values(run, plan.metric)
     finite = [score for score in scores if math.isfinite(score)]
-    trial.set_user_attr("score", (min if plan.minimizes else max)(finite) if finite else None)
+    attributes: dict[str, Any] = {"score": (min if plan.minimizes else max)(finite) if finite else None}
+    if beats.is_taken:
+        raise TakenError
+    shared.patiently(report)
     # A training that is told to stop ends with exit code 0, as does one that was about to end anyway.
     if is_worse and not run.is_finished():
         say("  stopped early")
-        raise optuna.TrialPruned
+        return attributes, TrialState.PRUNED, None
     if outcome.code or not finite:
         message = f"exit code {outcome.code}: {outcome.message}" if outcome.code else f"no {plan.metric} was logged"
-        trial.set_user_attr("message", message)
         say(f"  failed, {message}\n  all of its output is in {out / name}.log")
-        raise _TrainingError(message)
-    return float(trial.user_attrs["score"])
+        return {**attributes, "message": message}, TrialState.FAIL, None
+    return attributes, TrialState.COMPLETE, float(attributes["score"])
 
 
-def _runs(study: "optuna.Study", plan: Sweep) -> list[Run]:
-    """What has ended by itself, the best first."""
-    states = {"COMPLETE": "complete", "PRUNED": "stopped early", "FAIL": "failed"}
+def _results(shared: "SharedStudy", plan: Sweep, unfinished: bool = False) -> list[Run]:
+    """How the runs of the plan ended, or stand, the best first."""
+    from gscnn_lightning.studies.shared_study import worker_name
+
+    states = {"COMPLETE": "complete", "PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "running"}
     runs = []
-    for trial in study.get_trials(deepcopy=False):
+    for attempts in shared.runs():
+        if not (attempts.is_over or unfinished):
+            continue
+        trial = attempts.result or (attempts.open or attempts.trials)[0 if attempts.open else -1]
         told = trial.user_attrs
-        # Interrupted ones have neither a score nor a message.
-        if trial.state.name in states and "score" in told:
-            values = told.get("values", {})
-            runs.append(Run(trial.number, states[trial.state.name], told.get("score"), values, told.get("message", "")))
+        state, message = states.get(trial.state.name, "waiting"), told.get("message", "")
+        if attempts.result is None and attempts.is_over:
+            message = f"its workers were lost {attempts.lost} times"
+        elif attempts.result is None and not attempts.open:
+            state = "waiting"  # for a worker that goes on with it
+        score = told.get("score")
+        if score is None and trial.intermediate_values:
+            finite = [value for value in trial.intermediate_values.values() if math.isfinite(value)]
+            score = (min if plan.minimizes else max)(finite) if finite else None
+        values = told.get("values") or plan.values(attempts.params)
+        runs.append(Run(trial.number, state, score, values, message, worker_name(trial)))
 
-    def rank(run: Run) -> tuple[bool, float]:
-        failed = run.state == "failed" or run.score is None
-        return failed, 0.0 if failed else (run.score if plan.minimizes else -run.score)  # type: ignore[operator,return-value]
+    def rank(run: Run) -> tuple[int, float]:
+        place = {"running": 1, "waiting": 2, "failed": 3}.get(run.state, 0 if run.score is not None else 3)
+        return place, 0.0 if place or run.score is None else (run.score if plan.minimizes else -run.score)
 
     return sorted(runs, key=rank)
 
 
 def _report(runs: Sequence[Run], plan: Sweep, out: Path) -> None:
     """Print and save the table."""
-    names = [name for name, parameter in plan.parameters.items() if "value" not in parameter]
-    short = [name.rpartition(".")[2] for name in names]
-    headings = short if len(set(short)) == len(short) else names
-    table = new_table(f"{len(runs)} runs")
-    for index, heading in enumerate(("run", plan.metric, *headings, "")):
-        table.add_column(heading, justify="right" if index < 2 else "left", overflow="fold")
-    for run in runs:
-        score = "-" if run.score is None else f"{run.score:.4f}"
-        state = "" if run.state == "complete" else run.state
-        table.add_row(str(run.number), score, *(_short(run.values.get(name)) for name in names), state)
-    say(table)
+    _print_table(runs, plan, f"{len(runs)} runs")
     for run in runs:
         if run.message:
             say(f"run {run.number} failed, {run.message}")
     with (out / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["run", "state", plan.metric, *plan.parameters, "message"])
+        writer.writerow(["run", "state", plan.metric, *plan.parameters, "message", "worker"])
         for run in runs:
             values = [run.values.get(name) for name in plan.parameters]
-            writer.writerow([run.number, run.state, run.score, *values, run.message])
+            writer.writerow([run.number, run.state, run.score, *values, run.message, run.worker])
     record = {"metric": plan.metric, "goal": "minimize" if plan.minimizes else "maximize"}
     write_json(out / "sweep.json", {**record, "runs": [asdict(run) for run in runs]})
     best = RunFolder(out / f"run_{runs[0].number:03}").best_checkpoint if runs else out
     if best.is_file():
         say(f"best: {best}")
     say(f"saved in {out}: sweep.csv, sweep.json; each run in a folder of its own")
+
+
+def _print_table(runs: Sequence[Run], plan: Sweep, title: str = "") -> None:
+    names = [name for name, parameter in plan.parameters.items() if "value" not in parameter]
+    short = [name.rpartition(".")[2] for name in names]
+    headings = short if len(set(short)) == len(short) else names
+    with_workers = len({run.worker for run in runs}) > 1
+    table = new_table(title)
+    for index, heading in enumerate(("run", plan.metric, *headings, "", *(["worker"] if with_workers else []))):
+        table.add_column(heading, justify="right" if index < 2 else "left", overflow="fold")
+    for run in runs:
+        score = "-" if run.score is None else f"{run.score:.4f}"
+        state = "" if run.state == "complete" else run.state
+        cells = [*(_short(run.values.get(name)) for name in names), state, *([run.worker] if with_workers else [])]
+        table.add_row(str(run.number), score, *cells)
+    say(table)
 
 
 def _short(value: Any) -> str:  # noqa: ANN401

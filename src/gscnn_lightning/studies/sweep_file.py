@@ -86,6 +86,13 @@ class Sweep:
         """Values of all parameters for one run."""
         return {name: _suggest(trial, name, parameter, self.method) for name, parameter in self.parameters.items()}
 
+    def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Values of the parameters that were drawn, from what Optuna keeps of them."""
+        kinds = {name: _distribution(self.parameters[name]) for name in params if name in self.parameters}
+        return {
+            name: json.loads(params[name]) if kind == "categorical" else params[name] for name, kind in kinds.items()
+        }
+
     def command_line(self, values: Mapping[str, Any], more: Sequence[str]) -> list[str]:
         """The line that W&B's agent would run, without its logger.
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,15 @@ from gscnn_lightning.errors import SettingError
 from gscnn_lightning.run_folder import RunFolder
 
 _PATIENCE = 60.0
+
+# On Linux a training is ended with the process that has started it, even if that is killed: its values are trained with
+# again elsewhere, or here, where there may be no room for both.
+_TIED = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)
+os.getppid() == int(sys.argv[1]) or sys.exit(143)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,9 @@ def run_training(command: Sequence[str], log: Path, on_epoch: Callable[[str], bo
     # Notebooks ask for colours, which have no place in a file.
     environment = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
     environment |= {"PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
+    command = list(command)
+    if sys.platform == "linux" and shutil.which(command[0], path=path):
+        command = [sys.executable, "-c", _TIED, str(os.getpid()), *command]
     try:
         process = subprocess.Popen(
             command,
