@@ -17,14 +17,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from gscnn_lightning.agreement import check_classes, check_network, check_optimizer, check_weights
-from gscnn_lightning.checks import are_numbers, check_not_negative, is_whole
+from gscnn_lightning.checks import are_numbers, check_not_negative, is_number, is_whole
 from gscnn_lightning.classes import ClassTable, colors_of
 from gscnn_lightning.errors import GSCNNError, SettingError, WeightsError
 from gscnn_lightning.inference import check_settings, predict_logits
 from gscnn_lightning.losses import GSCNNLoss, image_weighted_cross_entropy
 from gscnn_lightning.losses.checks import Variant
 from gscnn_lightning.metrics.evaluation import Evaluation
-from gscnn_lightning.models import GSCNN
+from gscnn_lightning.models import GSCNN, Backbone
 from gscnn_lightning.models.folding import folded
 from gscnn_lightning.models.layers import set_memory_format, trains_faster_channels_last
 from gscnn_lightning.optim import SGD, parameter_groups, poly_decay, warmup
@@ -76,6 +76,8 @@ class GSCNNTask(pl.LightningModule):
             needs no message. Statistics of batch normalisation are another thing, see `TimmSyncBatchNorm`.
         optimizer: class path and arguments of the optimizer, SGD as in the paper by default.
         backbone_lr_scale: learning rate of the backbone as a multiple of the others'.
+        layer_decay: learning rate of every layer of the backbone as a multiple of that of the layer behind it, such as
+            0.75 for pretrained transformers; the last one has it once, times ``backbone_lr_scale``. None for one rate.
         poly_power: exponent of the polynomial decay ``(1 - step / steps) ** power``, per step; 0 keeps the rate.
         warmup_steps: steps of linear warm-up.
         boundary_tolerances: distances of the boundary F-score in pixels, or fractions of the diagonal below 1.
@@ -119,6 +121,7 @@ class GSCNNTask(pl.LightningModule):
         sync_losses: bool = False,
         optimizer: dict[str, Any] | None = None,
         backbone_lr_scale: float = 1.0,
+        layer_decay: float | None = None,
         poly_power: float = 0.9,
         warmup_steps: int = 0,
         boundary_tolerances: Sequence[float] = (3, 5, 9, 12),
@@ -142,6 +145,11 @@ class GSCNNTask(pl.LightningModule):
         ranges = {"poly_power": poly_power, "warmup_steps": warmup_steps, "backbone_lr_scale": backbone_lr_scale}
         for name, value in ranges.items():
             check_not_negative(name, value)
+        if layer_decay is not None and not (is_number(layer_decay, 0) and 0 < layer_decay <= 1):
+            raise SettingError(
+                f"layer_decay is {layer_decay!r}: give a factor from layer to layer above 0 and at most 1, such as "
+                "0.75, or leave it out"
+            )
         _check_optimizer(SGD if optimizer is None else optimizer)
         self.save_hyperparameters()
         # Lightning keeps what was given; a checkpoint should not depend on defaults that may change.
@@ -300,7 +308,8 @@ class GSCNNTask(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer of the hyperparameters with polynomial decay per step."""
-        optimizer = made_optimizer(self.network, self.settings.optimizer or SGD, self.settings.backbone_lr_scale)
+        h = self.settings
+        optimizer = made_optimizer(self.network, h.optimizer or SGD, h.backbone_lr_scale, h.layer_decay)
         if self.settings.poly_power == 0 and self.settings.warmup_steps == 0:
             return optimizer
         # A function, not a method: the scheduler would put a method's owner into the checkpoint.
@@ -436,7 +445,7 @@ class GSCNNTask(pl.LightningModule):
         if "state_dict" in checkpoint and self.strict_loading:
             check_weights(checkpoint["state_dict"], self.state_dict(), name)
         if fit and type(self).configure_optimizers is GSCNNTask.configure_optimizers:
-            groups = parameter_groups(self.network.named_parameters(), 1.0)
+            groups = network_groups(self.network, 1.0, layer_decay=self.settings.layer_decay)
             shapes = [parameter.shape for group in groups for parameter in group["params"]]
             check_training_state(checkpoint, name, shapes, len(groups), optimizer.get("init_args", {}))
 
@@ -552,16 +561,47 @@ def check_compiler(device: torch.device) -> None:
         ) from error
 
 
-def made_optimizer(network: nn.Module, config: Mapping[str, Any], backbone_lr_scale: float = 1.0) -> Optimizer:
+def network_groups(
+    network: nn.Module, lr: float, backbone_lr_scale: float = 1.0, layer_decay: float | None = None
+) -> list[dict[str, Any]]:
+    """Parameter groups of a network, by what its backbone says of its layers; see `parameter_groups`.
+
+    Args:
+        network: its trained parameters are in the groups; another than `GSCNN` has a backbone in name only.
+        lr: learning rate of everything but the backbone.
+        backbone_lr_scale: the backbone's as a multiple of it.
+        layer_decay: factor from layer to layer of the backbone, see `Backbone.layer_scales`; None for none.
+
+    Raises:
+        BackboneError: the backbone's layers are not known.
+    """
+    backbone = getattr(network, "backbone", None)
+    if not isinstance(backbone, Backbone):
+        return parameter_groups(network.named_parameters(), lr, backbone_lr_scale)
+    scales = {} if layer_decay is None else backbone.layer_scales(layer_decay)
+    return parameter_groups(
+        network.named_parameters(),
+        lr,
+        backbone_lr_scale,
+        {f"backbone.{name}": scale for name, scale in scales.items()},
+        {f"backbone.{name}" for name in backbone.fresh_parameters()},
+        {f"backbone.{name}" for name in backbone.without_decay()},
+    )
+
+
+def made_optimizer(
+    network: nn.Module, config: Mapping[str, Any], backbone_lr_scale: float = 1.0, layer_decay: float | None = None
+) -> Optimizer:
     """An optimizer of what is trained in a network.
 
     Args:
-        network: see `parameter_groups` for what its names mean.
+        network: see `network_groups`.
         config: class path and arguments, as in the command line's files.
         backbone_lr_scale: learning rate of the backbone as a multiple of the others'.
+        layer_decay: factor from layer to layer of the backbone, None for none.
     """
     arguments = dict(config.get("init_args", {}))
-    groups = parameter_groups(network.named_parameters(), arguments["lr"], backbone_lr_scale)
+    groups = network_groups(network, arguments["lr"], backbone_lr_scale, layer_decay)
     return instantiate_class((groups,), {"class_path": config["class_path"], "init_args": arguments})
 
 

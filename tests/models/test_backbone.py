@@ -101,7 +101,8 @@ def test_padded_network_compiles_without_a_graph_break():
         ("test_coatnet", r"takes images of 160x160 pixels only \(The size of tensor a"),
         ("coat_lite_tiny", r"takes images of 224x224 pixels only \(Input width \(448\) doesn't match model \(224\)\)"),
         ("efficientformerv2_s0", r"takes images of 224x224 pixels only \(shape"),
-        ("test_vit", r"its maps have strides \[16"),
+        ("resnet_of_two_maps", r"it has maps of strides \[2, 4\] alone, and 3 or more are needed"),
+        ("cait_xxs24_224", r"takes images of 224x224 pixels only \(Input height"),
         ("resnet_without_maps", "it breaks at every size"),
         ("resnet_with_other_maps", r"its maps have \[32, 32\] channels in place of \[32, 32, 48, 192, 96\]"),
         ("broken_at_once", r"cannot return feature maps: timm refuses \(no such luck\)"),
@@ -129,6 +130,11 @@ def resnet_with_other_maps(pretrained=False, **kwargs):
     forward = model.forward
     model.forward = lambda image: forward(image)[:2]
     return model
+
+
+@timm.models.register_model
+def resnet_of_two_maps(pretrained=False, **kwargs):
+    return timm.create_model("test_resnet", pretrained=pretrained, **{**kwargs, "out_indices": (0, 1)})
 
 
 @timm.models.register_model
