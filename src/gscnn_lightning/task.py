@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Self, get_type_hints
+from typing import IO, Any, Literal, Self, get_type_hints
 
 import pytorch_lightning as pl
 import torch
@@ -21,7 +21,7 @@ from gscnn_lightning.checks import are_numbers, check_not_negative, is_number, i
 from gscnn_lightning.classes import ClassTable, colors_of
 from gscnn_lightning.errors import GSCNNError, SettingError, WeightsError
 from gscnn_lightning.inference import check_settings, predict_logits
-from gscnn_lightning.losses import GSCNNLoss, image_weighted_cross_entropy
+from gscnn_lightning.losses import GSCNNLoss, balanced_class_weights, image_weighted_cross_entropy
 from gscnn_lightning.losses.checks import Variant
 from gscnn_lightning.metrics.evaluation import Evaluation
 from gscnn_lightning.models import GSCNN, Backbone
@@ -67,6 +67,10 @@ class GSCNNTask(pl.LightningModule):
         attention_weight: lambda_4, weight of the cross-entropy on confident boundary pixels.
         dice_weight: weight of the soft Dice loss, for classes of few pixels: an extension, of the control, too.
         edge_weight: weight of the cross-entropy on true boundary pixels: an extension, of the control, too.
+        class_weights: K numbers by which the segmentation loss weights classes, beside its own weights of each image:
+            the two are multiplied. "auto" has them from the pixels of the training split, see
+            `balanced_class_weights`; they are shown when a training begins, and are in its checkpoints, so that one
+            that goes on counts nothing. An extension, None in the paper; the validation loss has none.
         loss_variant: "paper", or "release" for the losses that the published checkpoint was trained with.
         tau: temperature of the Gumbel softmax in the regularizer; by default 1 ("paper") or 0.5 ("release").
         loss_stride: train on every n-th pixel of either axis; 2 leaves a quarter of the pixels. The smoothing of
@@ -115,6 +119,7 @@ class GSCNNTask(pl.LightningModule):
         attention_weight: float = 1.0,
         dice_weight: float = 0.0,
         edge_weight: float = 0.0,
+        class_weights: Literal["auto"] | Sequence[float] | None = None,
         loss_variant: Variant = "paper",
         tau: float | None = None,
         loss_stride: int = 1,
@@ -195,6 +200,8 @@ class GSCNNTask(pl.LightningModule):
             ignore_index=h.ignore_index,
             tau=h.tau,
             sync=h.sync_losses,
+            # Until they are known all classes weigh the same, and a checkpoint has a place for them.
+            class_weights=[1.0] * h.num_classes if h.class_weights == "auto" else h.class_weights,
         )
 
     def configure_metrics(self) -> None:
@@ -230,6 +237,33 @@ class GSCNNTask(pl.LightningModule):
             )
         if self.settings.compile:
             check_compiler(device)
+
+    def on_fit_start(self) -> None:
+        """Weigh the classes, unless a checkpoint has brought their weights, and show them.
+
+        Raises:
+            SettingError: they are to be found out, and the data cannot tell the shares of their classes.
+            DataError: a label map of the training split cannot be read.
+        """
+        weights = self.loss.class_weights
+        if weights is None:
+            return
+        shares: list[float] | None = None
+        if self.settings.class_weights == "auto" and bool((weights == 1).all()):
+            data: Any = getattr(self.trainer, "datamodule", None)
+            if not hasattr(data, "class_shares"):
+                kind = "loaders without a data module" if data is None else type(data).__name__
+                raise SettingError(
+                    f"class_weights is auto, and {kind} cannot tell how many pixels each class has: give a number for "
+                    "each class (--model.class_weights [1,2.5,...])"
+                )
+            shares = data.class_shares()
+            weights.copy_(torch.tensor(balanced_class_weights(shares)))
+        told = [f"{name} {weight:.3g}" for name, weight in zip(self.class_names, weights.tolist(), strict=True)]
+        if shares is not None:
+            told = [f"{text} ({_percent(share)})" for text, share in zip(told, shares, strict=True)]
+        of = " (share of the labelled training pixels)" if shares is not None else ""
+        rank_zero_info(f"Class weights{of}: {', '.join(told)}")
 
     def forward(self, image: Tensor, stride: int = 1) -> GSCNNOutput:
         """Logits at every n-th pixel of images (B, 3, H, W), uint8 or float in [0, 1]."""
@@ -520,6 +554,11 @@ class GSCNNTask(pl.LightningModule):
         if total == float("inf"):
             raise SettingError("polynomial decay needs an end: set max_epochs or max_steps, or --model.poly_power 0")
         return poly_decay(step, self.settings.warmup_steps, total, self.settings.poly_power)
+
+
+def _percent(share: float) -> str:
+    """A share in percent; classes that never occur are called so."""
+    return f"{100 * share:.2g} %" if share else "never there"
 
 
 def _logged(scores: Scores) -> dict[str, float]:
