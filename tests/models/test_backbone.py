@@ -238,11 +238,29 @@ def test_other_families_of_timm(name):
     train_and_predict(name, ODD[:1], shape_stream=False, output_stride=32)
 
 
+# Without a map of stride 4: a stem gives it.
+PLAIN = """
+convmixer_768_32 deit3_small_patch16_224 deit_tiny_distilled_patch16_224 eva02_tiny_patch14_224 flexivit_small
+vit_base_patch32_224 vit_pe_core_tiny_patch16_384 vit_small_patch14_dinov2 vit_small_patch14_reg4_dinov2
+vit_small_patch16_dinov3 vit_small_patch16_rope_224 vit_small_patch8_224 vit_small_r26_s32_224 vit_tiny_patch16_224
+vit_wee_patch16_reg1_gap_256 vitamin_small_224 xcit_nano_12_p16_224
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    ["coat_tiny", "coatnet_nano_rw_224", "efficientformer_l1", "gcvit_xxtiny", "hiera_tiny_224", "nest_tiny"],
+@pytest.mark.parametrize("name", PLAIN.split())
+def test_plain_families_of_timm(name):
+    train_and_predict(name, channels_last=True)
+    train_and_predict(name, ODD[:1], shape_stream=False, output_stride=32)
+
+
+ONE_SIZE = (
+    "beit_base_patch16_224 cait_xxs24_224 coat_tiny coatnet_nano_rw_224 efficientformer_l1 gcvit_xxtiny nest_tiny"
 )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ONE_SIZE.split())
 def test_other_families_that_take_one_size_only(name):
     with pytest.raises(BackboneError, match=rf"'{name}' .* it takes images of 224x224 pixels only .* such as resnet50"):
         Backbone(name, pretrained=False)
