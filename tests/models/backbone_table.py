@@ -16,8 +16,8 @@ NAMES = sorted({*FAMILIES, *OTHERS.split(), *PLAIN.split(), *ONE_SIZE.split()})
 
 INTRODUCTION = """# Backbones
 
-`--model.backbone NAME` takes any timm model that gives feature maps of images of any size. One of each family below was
-tried: a training step of the two-stream network and of the control on images of odd sizes, every parameter with a
+`--model.backbone NAME` takes any timm model that gives feature maps of images of any size. One of each family below
+was tried: a training step of the two-stream network and of the control on images of odd sizes, every parameter with a
 finite gradient, and a prediction of the size of the image (`tests/models`). Larger and smaller members of a family, and
 other weights (`.dinov3_lvd1689m` and the like after the name), behave the same.
 
