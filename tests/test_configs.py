@@ -85,6 +85,21 @@ def test_overlay_makes_the_papers_network(base, backbone, channels, strides, cap
     assert all(p.requires_grad for p in network.parameters())
 
 
+@pytest.mark.parametrize(
+    ("overlay", "strides", "first"),
+    [("convnext_dinov3", [4, 8, 16, 16], 0.9**19), ("vit_small_dinov3", [2, 4, 16, 16], 0.75**13)],
+)
+def test_overlay_makes_a_backbone_of_today(overlay, strides, first, capsys):
+    config = parsed(capsys, "camvid", f"backbone/{overlay}")
+    built = task(config)
+    with torch.device("meta"):
+        groups = built.configure_optimizers()["optimizer"].param_groups
+    assert built.network.backbone.strides == strides
+    assert all(p.requires_grad for p in built.network.parameters())
+    assert min(g["initial_lr"] for g in groups) == pytest.approx(0.001 * 0.2 * first)
+    assert groups[-1]["initial_lr"] == 0.001
+
+
 def test_recipes_change_the_training_and_not_the_network(capsys):
     plain = parsed(capsys, "cityscapes")
     assert {p.stem for p in (CONFIGS / "recipe").glob("*.yaml")} == {"paper", "release", "one_gpu", "ema"}
@@ -108,7 +123,8 @@ def test_recipes_change_the_training_and_not_the_network(capsys):
         assert recipes[name]["model"]["poly_power"] == power
         assert recipes[name]["model"]["loss_variant"] == name
         # Extensions of small configs are no part of either.
-        assert [recipes[name]["model"][k] for k in ("refine", "dice_weight", "edge_weight")] == ["none", 0.0, 0.0]
+        extensions = ("refine", "dice_weight", "edge_weight", "class_weights", "layer_decay")
+        assert [recipes[name]["model"][k] for k in extensions] == ["none", 0.0, 0.0, None, None]
         optimizer = recipes[name]["optimizer"]
         assert optimizer["class_path"] == "torch.optim.SGD"
         assert [optimizer["init_args"][k] for k in ("lr", "momentum", "weight_decay")] == [0.01, 0.9, 1e-4]

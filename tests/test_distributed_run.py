@@ -91,11 +91,18 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext", "test_efficientnet"])
-@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS.keys())
-def test_every_parameter_has_a_gradient_in_every_step(settings, backbone):
+# What a transformer has of its own: a stem that is never frozen, blocks that are computed twice.
+VIT_VARIANTS = ("control", "two-stream", "frozen", "all frozen", "checkpointing")
+CASES = [
+    *((name, backbone) for name in VARIANTS for backbone in ("test_resnet", "test_convnext", "test_efficientnet")),
+    *((name, "test_vit") for name in VIT_VARIANTS),
+]
+
+
+@pytest.mark.parametrize(("variant", "backbone"), CASES)
+def test_every_parameter_has_a_gradient_in_every_step(variant, backbone):
     """Several processes would wait for one that has none, or have to look for it in every step."""
-    task = GSCNNTask(5, **{**SETTINGS, "backbone": backbone, **settings}).train()
+    task = GSCNNTask(5, **{**SETTINGS, "backbone": backbone, **VARIANTS[variant]}).train()
     labels = torch.randint(5, (2, 64, 64))
     labels[:, :32] = 255
     batch = {"image": torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8), "mask": labels}

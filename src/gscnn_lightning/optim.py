@@ -1,7 +1,7 @@
 """The paper's optimizer and schedule as pure functions: parameter groups, warm-up, polynomial decay."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,7 +17,12 @@ SGD: dict[str, Any] = {
 
 
 def parameter_groups(
-    parameters: Iterable[tuple[str, nn.Parameter]], lr: float, backbone_lr_scale: float = 1.0
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    lr: float,
+    backbone_lr_scale: float = 1.0,
+    layer_scales: Mapping[str, float] | None = None,
+    fresh: Collection[str] = (),
+    without_decay: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Groups for an optimizer: the backbone's learning rate scaled, no decay of biases and normalisation scales.
 
@@ -26,13 +31,18 @@ def parameter_groups(
             not trained are left out.
         lr: learning rate of everything but the backbone.
         backbone_lr_scale: the backbone's as a multiple of it.
+        layer_scales: further factors of single parameters of the backbone by their names, see `Backbone.layer_scales`;
+            1 of those that are not in it.
+        fresh: names of parameters of the backbone that are trained with the rate of everything else.
+        without_decay: names of parameters that do not decay, although they are no vectors.
 
     Raises:
         ValueError: a number is negative or not finite, or parameters come without names.
     """
     check_not_negative("lr", lr.item() if isinstance(lr, Tensor) else lr)
     check_not_negative("backbone_lr_scale", backbone_lr_scale)
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    layer_scales = {} if layer_scales is None else layer_scales
+    groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
     for pair in [parameters] if isinstance(parameters, nn.Module) else parameters:
         if not isinstance(pair, tuple):
             raise SettingError(
@@ -40,14 +50,16 @@ def parameter_groups(
             )
         name, parameter = pair
         if parameter.requires_grad:
-            groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
+            in_backbone = name.startswith("backbone.") and name not in fresh
+            decays = parameter.ndim > 1 and name not in without_decay
+            groups.setdefault((in_backbone, decays, layer_scales.get(name, 1.0)), []).append(parameter)
     return [
         {
             "params": members,
-            "lr": lr * (backbone_lr_scale if in_backbone else 1),
+            "lr": lr * (backbone_lr_scale if in_backbone else 1) * scale,
             **({} if decays else {"weight_decay": 0.0}),
         }
-        for (in_backbone, decays), members in groups.items()
+        for (in_backbone, decays, scale), members in groups.items()
     ]
 
 

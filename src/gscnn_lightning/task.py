@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Self, get_type_hints
+from typing import IO, Any, Literal, Self, get_type_hints
 
 import pytorch_lightning as pl
 import torch
@@ -17,14 +17,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from gscnn_lightning.agreement import check_classes, check_network, check_optimizer, check_weights
-from gscnn_lightning.checks import are_numbers, check_not_negative, is_whole
+from gscnn_lightning.checks import are_numbers, check_not_negative, is_number, is_whole
 from gscnn_lightning.classes import ClassTable, colors_of
 from gscnn_lightning.errors import GSCNNError, SettingError, WeightsError
 from gscnn_lightning.inference import check_settings, predict_logits
-from gscnn_lightning.losses import GSCNNLoss, image_weighted_cross_entropy
+from gscnn_lightning.losses import GSCNNLoss, balanced_class_weights, image_weighted_cross_entropy
 from gscnn_lightning.losses.checks import Variant
 from gscnn_lightning.metrics.evaluation import Evaluation
-from gscnn_lightning.models import GSCNN
+from gscnn_lightning.models import GSCNN, Backbone
 from gscnn_lightning.models.folding import folded
 from gscnn_lightning.models.layers import set_memory_format, trains_faster_channels_last
 from gscnn_lightning.optim import SGD, parameter_groups, poly_decay, warmup
@@ -67,6 +67,10 @@ class GSCNNTask(pl.LightningModule):
         attention_weight: lambda_4, weight of the cross-entropy on confident boundary pixels.
         dice_weight: weight of the soft Dice loss, for classes of few pixels: an extension, of the control, too.
         edge_weight: weight of the cross-entropy on true boundary pixels: an extension, of the control, too.
+        class_weights: K numbers by which the segmentation loss weights classes, beside its own weights of each image:
+            the two are multiplied. "auto" has them from the pixels of the training split, see
+            `balanced_class_weights`; they are shown when a training begins, and are in its checkpoints, so that one
+            that goes on counts nothing. An extension, None in the paper; the validation loss has none.
         loss_variant: "paper", or "release" for the losses that the published checkpoint was trained with.
         tau: temperature of the Gumbel softmax in the regularizer; by default 1 ("paper") or 0.5 ("release").
         loss_stride: train on every n-th pixel of either axis; 2 leaves a quarter of the pixels. The smoothing of
@@ -76,6 +80,8 @@ class GSCNNTask(pl.LightningModule):
             needs no message. Statistics of batch normalisation are another thing, see `TimmSyncBatchNorm`.
         optimizer: class path and arguments of the optimizer, SGD as in the paper by default.
         backbone_lr_scale: learning rate of the backbone as a multiple of the others'.
+        layer_decay: learning rate of every layer of the backbone as a multiple of that of the layer behind it, such as
+            0.75 for pretrained transformers; the last one has it once, times ``backbone_lr_scale``. None for one rate.
         poly_power: exponent of the polynomial decay ``(1 - step / steps) ** power``, per step; 0 keeps the rate.
         warmup_steps: steps of linear warm-up.
         boundary_tolerances: distances of the boundary F-score in pixels, or fractions of the diagonal below 1.
@@ -113,12 +119,14 @@ class GSCNNTask(pl.LightningModule):
         attention_weight: float = 1.0,
         dice_weight: float = 0.0,
         edge_weight: float = 0.0,
+        class_weights: Literal["auto"] | Sequence[float] | None = None,
         loss_variant: Variant = "paper",
         tau: float | None = None,
         loss_stride: int = 1,
         sync_losses: bool = False,
         optimizer: dict[str, Any] | None = None,
         backbone_lr_scale: float = 1.0,
+        layer_decay: float | None = None,
         poly_power: float = 0.9,
         warmup_steps: int = 0,
         boundary_tolerances: Sequence[float] = (3, 5, 9, 12),
@@ -142,6 +150,11 @@ class GSCNNTask(pl.LightningModule):
         ranges = {"poly_power": poly_power, "warmup_steps": warmup_steps, "backbone_lr_scale": backbone_lr_scale}
         for name, value in ranges.items():
             check_not_negative(name, value)
+        if layer_decay is not None and not (is_number(layer_decay, 0) and 0 < layer_decay <= 1):
+            raise SettingError(
+                f"layer_decay is {layer_decay!r}: give a factor from layer to layer above 0 and at most 1, such as "
+                "0.75, or leave it out"
+            )
         _check_optimizer(SGD if optimizer is None else optimizer)
         self.save_hyperparameters()
         # Lightning keeps what was given; a checkpoint should not depend on defaults that may change.
@@ -187,6 +200,8 @@ class GSCNNTask(pl.LightningModule):
             ignore_index=h.ignore_index,
             tau=h.tau,
             sync=h.sync_losses,
+            # Until they are known all classes weigh the same, and a checkpoint has a place for them.
+            class_weights=[1.0] * h.num_classes if h.class_weights == "auto" else h.class_weights,
         )
 
     def configure_metrics(self) -> None:
@@ -222,6 +237,33 @@ class GSCNNTask(pl.LightningModule):
             )
         if self.settings.compile:
             check_compiler(device)
+
+    def on_fit_start(self) -> None:
+        """Weigh the classes, unless a checkpoint has brought their weights, and show them.
+
+        Raises:
+            SettingError: they are to be found out, and the data cannot tell the shares of their classes.
+            DataError: a label map of the training split cannot be read.
+        """
+        weights = self.loss.class_weights
+        if weights is None:
+            return
+        shares: list[float] | None = None
+        if self.settings.class_weights == "auto" and bool((weights == 1).all()):
+            data: Any = getattr(self.trainer, "datamodule", None)
+            if not hasattr(data, "class_shares"):
+                kind = "loaders without a data module" if data is None else type(data).__name__
+                raise SettingError(
+                    f"class_weights is auto, and {kind} cannot tell how many pixels each class has: give a number for "
+                    "each class (--model.class_weights [1,2.5,...])"
+                )
+            shares = data.class_shares()
+            weights.copy_(torch.tensor(balanced_class_weights(shares)))
+        told = [f"{name} {weight:.3g}" for name, weight in zip(self.class_names, weights.tolist(), strict=True)]
+        if shares is not None:
+            told = [f"{text} ({_percent(share)})" for text, share in zip(told, shares, strict=True)]
+        of = " (share of the labelled training pixels)" if shares is not None else ""
+        rank_zero_info(f"Class weights{of}: {', '.join(told)}")
 
     def forward(self, image: Tensor, stride: int = 1) -> GSCNNOutput:
         """Logits at every n-th pixel of images (B, 3, H, W), uint8 or float in [0, 1]."""
@@ -300,7 +342,8 @@ class GSCNNTask(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer of the hyperparameters with polynomial decay per step."""
-        optimizer = made_optimizer(self.network, self.settings.optimizer or SGD, self.settings.backbone_lr_scale)
+        h = self.settings
+        optimizer = made_optimizer(self.network, h.optimizer or SGD, h.backbone_lr_scale, h.layer_decay)
         if self.settings.poly_power == 0 and self.settings.warmup_steps == 0:
             return optimizer
         # A function, not a method: the scheduler would put a method's owner into the checkpoint.
@@ -436,7 +479,7 @@ class GSCNNTask(pl.LightningModule):
         if "state_dict" in checkpoint and self.strict_loading:
             check_weights(checkpoint["state_dict"], self.state_dict(), name)
         if fit and type(self).configure_optimizers is GSCNNTask.configure_optimizers:
-            groups = parameter_groups(self.network.named_parameters(), 1.0)
+            groups = network_groups(self.network, 1.0, layer_decay=self.settings.layer_decay)
             shapes = [parameter.shape for group in groups for parameter in group["params"]]
             check_training_state(checkpoint, name, shapes, len(groups), optimizer.get("init_args", {}))
 
@@ -513,6 +556,11 @@ class GSCNNTask(pl.LightningModule):
         return poly_decay(step, self.settings.warmup_steps, total, self.settings.poly_power)
 
 
+def _percent(share: float) -> str:
+    """A share in percent; classes that never occur are called so."""
+    return f"{100 * share:.2g} %" if share else "never there"
+
+
 def _logged(scores: Scores) -> dict[str, float]:
     """What is logged of the scores of a split, by its name without the stage."""
     crops = {crop_name(factor): score for factor, score in scores.crops.items()}
@@ -552,16 +600,47 @@ def check_compiler(device: torch.device) -> None:
         ) from error
 
 
-def made_optimizer(network: nn.Module, config: Mapping[str, Any], backbone_lr_scale: float = 1.0) -> Optimizer:
+def network_groups(
+    network: nn.Module, lr: float, backbone_lr_scale: float = 1.0, layer_decay: float | None = None
+) -> list[dict[str, Any]]:
+    """Parameter groups of a network, by what its backbone says of its layers; see `parameter_groups`.
+
+    Args:
+        network: its trained parameters are in the groups; another than `GSCNN` has a backbone in name only.
+        lr: learning rate of everything but the backbone.
+        backbone_lr_scale: the backbone's as a multiple of it.
+        layer_decay: factor from layer to layer of the backbone, see `Backbone.layer_scales`; None for none.
+
+    Raises:
+        BackboneError: the backbone's layers are not known.
+    """
+    backbone = getattr(network, "backbone", None)
+    if not isinstance(backbone, Backbone):
+        return parameter_groups(network.named_parameters(), lr, backbone_lr_scale)
+    scales = {} if layer_decay is None else backbone.layer_scales(layer_decay)
+    return parameter_groups(
+        network.named_parameters(),
+        lr,
+        backbone_lr_scale,
+        {f"backbone.{name}": scale for name, scale in scales.items()},
+        {f"backbone.{name}" for name in backbone.fresh_parameters()},
+        {f"backbone.{name}" for name in backbone.without_decay()},
+    )
+
+
+def made_optimizer(
+    network: nn.Module, config: Mapping[str, Any], backbone_lr_scale: float = 1.0, layer_decay: float | None = None
+) -> Optimizer:
     """An optimizer of what is trained in a network.
 
     Args:
-        network: see `parameter_groups` for what its names mean.
+        network: see `network_groups`.
         config: class path and arguments, as in the command line's files.
         backbone_lr_scale: learning rate of the backbone as a multiple of the others'.
+        layer_decay: factor from layer to layer of the backbone, None for none.
     """
     arguments = dict(config.get("init_args", {}))
-    groups = parameter_groups(network.named_parameters(), arguments["lr"], backbone_lr_scale)
+    groups = network_groups(network, arguments["lr"], backbone_lr_scale, layer_decay)
     return instantiate_class((groups,), {"class_path": config["class_path"], "init_args": arguments})
 
 

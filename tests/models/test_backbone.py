@@ -101,7 +101,8 @@ def test_padded_network_compiles_without_a_graph_break():
         ("test_coatnet", r"takes images of 160x160 pixels only \(The size of tensor a"),
         ("coat_lite_tiny", r"takes images of 224x224 pixels only \(Input width \(448\) doesn't match model \(224\)\)"),
         ("efficientformerv2_s0", r"takes images of 224x224 pixels only \(shape"),
-        ("test_vit", r"its maps have strides \[16"),
+        ("resnet_of_two_maps", r"it has maps of strides \[2, 4\] alone, and 3 or more are needed"),
+        ("cait_xxs24_224", r"takes images of 224x224 pixels only \(Input height"),
         ("resnet_without_maps", "it breaks at every size"),
         ("resnet_with_other_maps", r"its maps have \[32, 32\] channels in place of \[32, 32, 48, 192, 96\]"),
         ("broken_at_once", r"cannot return feature maps: timm refuses \(no such luck\)"),
@@ -129,6 +130,11 @@ def resnet_with_other_maps(pretrained=False, **kwargs):
     forward = model.forward
     model.forward = lambda image: forward(image)[:2]
     return model
+
+
+@timm.models.register_model
+def resnet_of_two_maps(pretrained=False, **kwargs):
+    return timm.create_model("test_resnet", pretrained=pretrained, **{**kwargs, "out_indices": (0, 1)})
 
 
 @timm.models.register_model
@@ -232,11 +238,29 @@ def test_other_families_of_timm(name):
     train_and_predict(name, ODD[:1], shape_stream=False, output_stride=32)
 
 
+# Without a map of stride 4: a stem gives it.
+PLAIN = """
+convmixer_768_32 deit3_small_patch16_224 deit_tiny_distilled_patch16_224 eva02_tiny_patch14_224 flexivit_small
+vit_base_patch32_224 vit_pe_core_tiny_patch16_384 vit_small_patch14_dinov2 vit_small_patch14_reg4_dinov2
+vit_small_patch16_dinov3 vit_small_patch16_rope_224 vit_small_patch8_224 vit_small_r26_s32_224 vit_tiny_patch16_224
+vit_wee_patch16_reg1_gap_256 vitamin_small_224 xcit_nano_12_p16_224
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    ["coat_tiny", "coatnet_nano_rw_224", "efficientformer_l1", "gcvit_xxtiny", "hiera_tiny_224", "nest_tiny"],
+@pytest.mark.parametrize("name", PLAIN.split())
+def test_plain_families_of_timm(name):
+    train_and_predict(name, channels_last=True)
+    train_and_predict(name, ODD[:1], shape_stream=False, output_stride=32)
+
+
+ONE_SIZE = (
+    "beit_base_patch16_224 cait_xxs24_224 coat_tiny coatnet_nano_rw_224 efficientformer_l1 gcvit_xxtiny nest_tiny"
 )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ONE_SIZE.split())
 def test_other_families_that_take_one_size_only(name):
     with pytest.raises(BackboneError, match=rf"'{name}' .* it takes images of 224x224 pixels only .* such as resnet50"):
         Backbone(name, pretrained=False)

@@ -145,8 +145,9 @@ class TrainingStep:
     def __init__(self, subject: Subject, loss: Callable[[Batch], Tensor], network: nn.Module) -> None:
         self.loss = loss
         self._subject = subject
-        trainer, scale = subject.settings["trainer"], subject.settings["model"]["backbone_lr_scale"]
-        self.optimizer = made_optimizer(network, subject.settings["optimizer"], scale)
+        trainer, model = subject.settings["trainer"], subject.settings["model"]
+        rates = (model["backbone_lr_scale"], model["layer_decay"])
+        self.optimizer = made_optimizer(network, subject.settings["optimizer"], *rates)
         # In the optimizer's order, as Lightning has them: their norm is then the same to the last digit.
         self._parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self._clip, self._by_value = trainer.get("gradient_clip_val"), trainer.get("gradient_clip_algorithm") == "value"

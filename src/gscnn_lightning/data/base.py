@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from gscnn_lightning.boundaries import Labels, label_boundaries
 from gscnn_lightning.checks import is_number
 from gscnn_lightning.classes import IGNORE_INDEX, ClassTable
+from gscnn_lightning.data.class_shares import class_shares
 from gscnn_lightning.data.class_tiles import ClassTiles, Target, class_tiles
 from gscnn_lightning.data.kept_frames import KeptFrames, Offer, can_keep
 from gscnn_lightning.data.ranges import check_augmentation, check_count
@@ -342,6 +343,14 @@ class SegmentationDataModule(pl.LightningDataModule):
                 rank_zero_info(f"{split}: {note}")
             self._sources[split] = source
         return self._sources[split]
+
+    def class_shares(self) -> list[float]:
+        """Share of every class among the labelled pixels of the training split, see :func:`class_shares`.
+
+        Raises:
+            DataError: a label map cannot be read, or there is nothing but void.
+        """
+        return class_shares(self.checked_source("train"), self.num_classes, with_bar=self._process()[0] == 0)
 
     def _tiles(self) -> ClassTiles | None:
         """Index of the classes of the training split, None unless it is sampled."""

@@ -11,6 +11,7 @@ from gscnn_lightning.losses.dual_task import (
 )
 from gscnn_lightning.losses.image_weighted_ce import (
     ImageWeightedCrossEntropy,
+    balanced_class_weights,
     image_class_weights,
     image_weighted_cross_entropy,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "DualTaskLoss",
     "GSCNNLoss",
     "ImageWeightedCrossEntropy",
+    "balanced_class_weights",
     "boundary_attention_loss",
     "boundary_bce",
     "boundary_potential",

@@ -1,5 +1,8 @@
 """The joint multi-task loss of Gated-SCNN (section 3.4 of the paper)."""
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -8,7 +11,7 @@ from gscnn_lightning.errors import SettingError
 from gscnn_lightning.losses.boundary_bce import balanced_mean
 from gscnn_lightning.losses.checks import Variant, check_boundaries, check_labels, full_precision
 from gscnn_lightning.losses.dual_task import DualTaskLoss, check_threshold, confident_labels
-from gscnn_lightning.losses.image_weighted_ce import image_weighted_mean
+from gscnn_lightning.losses.image_weighted_ce import check_class_weights, image_weighted_mean
 from gscnn_lightning.losses.thin import boundary_pixels_mean, soft_dice
 from gscnn_lightning.output import GSCNNOutput
 
@@ -35,10 +38,15 @@ class GSCNNLoss(nn.Module):
         edge: weight of the cross-entropy on true boundaries, `boundary_pixels_mean`; likewise.
         sync: every mean and balance is that of the images of all processes, so that n processes train as one with n
             times the batch; else that of the own images, as gradients are averaged. See `over_processes`.
+        class_weights: K numbers of 0 or more by which the weights of the classes in each image are multiplied, in the
+            segmentation term and, as it is the same cross-entropy, in the attention term; such as
+            `balanced_class_weights`. They go into the state dict. None for the paper's.
 
     Raises:
         ValueError: an argument is out of range, such as a weight that is negative.
     """
+
+    class_weights: Tensor | None
 
     def __init__(
         self,
@@ -55,9 +63,14 @@ class GSCNNLoss(nn.Module):
         dice: float = 0.0,
         edge: float = 0.0,
         sync: bool = False,
+        class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         check_whole("num_classes", num_classes, 1)
+        if class_weights is not None:
+            check_class_weights(class_weights, num_classes)
+        numbers = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("class_weights", numbers)
         check_threshold("boundary_threshold", boundary_threshold)
         self.num_classes = num_classes
         self.weights = {
@@ -142,4 +155,6 @@ class GSCNNLoss(nn.Module):
         return {**terms, "loss": sum(terms.values(), start=logits.new_zeros(()))}
 
     def _image_weighted(self, nll: Tensor, labels: Tensor) -> Tensor:
-        return image_weighted_mean(nll, labels, self.num_classes, self.ignore_index, self.variant, self.sync)
+        return image_weighted_mean(
+            nll, labels, self.num_classes, self.ignore_index, self.variant, self.sync, self.class_weights
+        )

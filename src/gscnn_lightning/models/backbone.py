@@ -1,4 +1,4 @@
-"""The regular stream: any timm model that returns a pyramid of feature maps."""
+"""The regular stream: any timm model that returns feature maps of images of any size."""
 
 import difflib
 import functools
@@ -9,11 +9,13 @@ from typing import Any, Self
 
 import timm
 import torch
+from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
 from gscnn_lightning.checks import is_whole
 from gscnn_lightning.errors import BackboneError, WeightsError
 from gscnn_lightning.models.input_sizes import SMALLEST, InputSizes, crop, find_input_sizes, pad
+from gscnn_lightning.models.vit_pyramid import ViTPyramid
 from gscnn_lightning.models.weights import check_fit, installed_weights, read_backbone_weights, read_encoder_weights
 
 SUGGESTIONS = (
@@ -48,7 +50,8 @@ class Backbone(nn.Module):
 
     Attributes:
         channels: channels of every map, the earliest first.
-        strides: stride of every map with respect to the image.
+        strides: stride of every map with respect to the image; models without a map of stride 4 or finer, such as plain
+            transformers, get two from a stem, see `ViTPyramid`.
         skip_index: the map that the decoder reads: stride 4, or the closest that there is.
         gate_indices: the three maps that the gates of the shape stream read: the second, the third and the last.
         input_sizes: heights and widths that the family takes. Images of other sizes are padded by repeating their last
@@ -85,6 +88,9 @@ class Backbone(nn.Module):
         self.freeze_norm = freeze_norm
         own = {} if weights is None else read_encoder_weights(weights)
         self.encoder = _create_features(name, pretrained and not own, output_stride, None if own else weights)
+        self._check_maps()
+        if self.encoder.feature_info.reduction()[0] > 4:  # type: ignore[union-attr, operator]
+            self.encoder = ViTPyramid(self.encoder)
         if own:
             check_fit(own, self.encoder.state_dict(), str(weights), f"backbone {name!r}")
             self.encoder.load_state_dict(own, strict=False)  # batch counters may be missing
@@ -92,10 +98,11 @@ class Backbone(nn.Module):
             _remove_dilation(self.encoder)
         _step_before_convolving(self.encoder)
         self.channels_last = getattr(self.encoder, "output_fmt", None) == "NHWC"
-        info: Any = self.encoder.feature_info
-        self.channels: list[int] = list(info.channels())
-        self.strides: list[int] = list(info.reduction())
-        self._check_pyramid()
+        if isinstance(self.encoder, ViTPyramid):
+            self.channels, self.strides = self.encoder.channels, self.encoder.strides
+        else:
+            info: Any = self.encoder.feature_info
+            self.channels, self.strides = list(info.channels()), list(info.reduction())
         self.input_sizes = self._find_input_sizes()
         full_resolution = self.strides[0] == 1
         skip_stride, first_gate = (2, 2) if full_resolution else (4, 1)
@@ -128,7 +135,8 @@ class Backbone(nn.Module):
         """Freeze what the first maps depend on, and what no used map depends on.
 
         Frozen weights keep their values and frozen normalisation its statistics. Freezing what is never used lets
-        distributed training know that no gradient will come.
+        distributed training know that no gradient will come. The stem of a plain transformer, whose weights come with
+        no file, is always trained.
 
         Args:
             stages: number of maps to freeze, 0 to all of them.
@@ -140,7 +148,7 @@ class Backbone(nn.Module):
         if not is_whole(stages, 0) or stages > len(self.channels):
             raise BackboneError(f"freeze_stages is {stages}, but backbone {self.name!r} has {len(self.channels)} maps")
         reached = self._dependencies()
-        frozen = set().union(*reached[:stages])
+        frozen = set().union(*reached[:stages]) - self._fresh_parameters()
         trained = set().union(*(reached[i] for i in used)) - frozen
         for name, parameter in self.encoder.named_parameters():
             parameter.requires_grad_(name in trained)
@@ -168,6 +176,52 @@ class Backbone(nn.Module):
                 "Set grad_checkpointing to false, or use a backbone such as resnet50 or wider_resnet38_a2"
             ) from error
 
+    def layer_scales(self, decay: float) -> dict[str, float]:
+        """Factors of the learning rate by layer, as timm's ``param_groups_layer_decay`` has them for the whole model.
+
+        A layer has ``decay`` times the rate of the one behind it; the classifier, in whose place is the rest of the
+        network here, has 1. Source: Bao et al., "BEiT", ICLR 2022, after Clark et al., "ELECTRA", ICLR 2020.
+
+        Args:
+            decay: factor from layer to layer, in (0, 1].
+
+        Returns:
+            Names of parameters in this module, and factors in (0, 1].
+
+        Raises:
+            BackboneError: timm does not know to which layer a parameter belongs.
+        """
+        with torch.device("meta"):
+            # With a classifier, or the last layer of models that come without would be taken for one.
+            whole = timm.create_model(self.name, pretrained=False, num_classes=1)
+        names = {id(parameter): name for name, parameter in whole.named_parameters()}
+        groups = param_groups_layer_decay(whole, layer_decay=decay)
+        known = {names[id(p)]: group["lr_scale"] for group in groups for p in group["params"]}
+        # Extractors put underscores in place of the first dots: "stages_0.blocks.1.weight".
+        spelt = {name.replace(".", "_", dots): scale for name, scale in known.items() for dots in range(3)}
+        scales, fresh = {}, self._fresh_parameters()
+        for name, _ in self.encoder.named_parameters():
+            own = name.removeprefix("trunk.").removeprefix("model.")
+            if name not in fresh and own not in spelt:
+                raise BackboneError(
+                    f"layer_decay does not work with backbone {self.name!r}: timm does not tell the layer of {own}. "
+                    "Leave --model.layer_decay out, and use --model.backbone_lr_scale"
+                )
+            scales[f"encoder.{name}"] = 1.0 if name in fresh else spelt[own]
+        return scales
+
+    def fresh_parameters(self) -> set[str]:
+        """Names of parameters in this module that belong to no timm model, and never have pretrained weights."""
+        return {f"encoder.{name}" for name in self._fresh_parameters()}
+
+    def without_decay(self) -> set[str]:
+        """Names of parameters in this module that weight decay is not meant for, though they are no vectors."""
+        listed = self.encoder.without_decay() if isinstance(self.encoder, ViTPyramid) else set()
+        return {f"encoder.{name}" for name in listed}
+
+    def _fresh_parameters(self) -> set[str]:
+        return self.encoder.fresh_parameters() if isinstance(self.encoder, ViTPyramid) else set()
+
     def _dependencies(self) -> list[set[str]]:
         """Names of the parameters that every map depends on; autograd knows in any family, module names do not tell."""
         names: dict[Tensor, str] = {
@@ -188,7 +242,7 @@ class Backbone(nn.Module):
         config = timm.get_pretrained_cfg(self.name, allow_unregistered=True)
         native = max(config.input_size[1:]) if config else 224
         self.encoder.eval()
-        sizes = find_input_sizes(lambda height, width: self._fault(height, width) is None, native)
+        sizes = find_input_sizes(lambda height, width: self._fault(height, width) is None, native, self.strides[-1])
         fault = None if sizes else self._fault(native, native)
         other = None if sizes else self._fault(native, 2 * native)
         self.encoder.train()
@@ -226,12 +280,14 @@ class Backbone(nn.Module):
                     module.eval()
         return self
 
-    def _check_pyramid(self) -> None:
-        if len(self.channels) < 3 + (self.strides[0] == 1) or self.strides[0] > 4:
+    def _check_maps(self) -> None:
+        info: Any = self.encoder.feature_info
+        strides = list(info.reduction())
+        fewest = 2 if strides[0] > 4 else 3 + (strides[0] == 1)
+        if len(strides) < fewest:
             raise BackboneError(
-                f"backbone {self.name!r} cannot be the regular stream: its maps have strides {self.strides}, but the "
-                "shape stream needs a first map at stride 4 or finer and at least three maps (four from stride 1 on). "
-                f"Use a hierarchical backbone such as {', '.join(SUGGESTIONS)}"
+                f"backbone {self.name!r} cannot be the regular stream: it has maps of strides {strides} alone, and "
+                f"{fewest} or more are needed. Use one such as {', '.join(SUGGESTIONS)}"
             )
 
 

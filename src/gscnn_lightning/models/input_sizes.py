@@ -26,7 +26,7 @@ class InputSizes(NamedTuple):
         return -(-max(side, self.smallest) // self.multiple) * self.multiple
 
 
-def find_input_sizes(takes: Callable[[int, int], bool], native: int) -> InputSizes | None:
+def find_input_sizes(takes: Callable[[int, int], bool], native: int, stride: int = 32) -> InputSizes | None:
     """The most general rule of sizes under which a feature extractor works.
 
     Convolutions take any size, or, without padding, any from some size on. Patches, and maps that are added after
@@ -36,11 +36,13 @@ def find_input_sizes(takes: Callable[[int, int], bool], native: int) -> InputSiz
     Args:
         takes: tells whether the extractor takes an image of a height and width in pixels.
         native: height and width that the family was made for.
+        stride: stride of its last map, such as the size of its patches, which may be 14.
 
     Returns:
         The rule, or None if there is none that images of any size could be padded to.
     """
-    guesses = (InputSizes(), *(InputSizes(n, n) for n in (32, 64)), InputSizes(1, 128), InputSizes(native, native))
+    multiples = dict.fromkeys((32, 64, stride))
+    guesses = (InputSizes(), *(InputSizes(n, n) for n in multiples), InputSizes(1, 128), InputSizes(native, native))
     rule = next((guess for guess in guesses if _holds(guess, takes)), None)
     if rule is None or rule == InputSizes():
         return rule

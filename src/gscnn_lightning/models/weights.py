@@ -2,12 +2,14 @@
 
 import importlib
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from gscnn_lightning.errors import WeightsError
@@ -54,8 +56,9 @@ def read_backbone_weights(path: str | Path, backbone: str) -> dict[str, Tensor]:
     """Weights of a classification backbone under timm's names, every one of them checked against the model.
 
     Args:
-        path: file as `read_state_dict` takes it, named as timm does, as EfficientNet-PyTorch does, or as the
-            published ImageNet trunk of Gated-SCNN is ("wider_resnet38_a2").
+        path: file as `read_state_dict` takes it, named as timm does, as the authors do where timm knows their names
+            (transformers of any image size among them), as EfficientNet-PyTorch does, or as the published ImageNet
+            trunk of Gated-SCNN is ("wider_resnet38_a2").
         backbone: timm model name.
 
     Returns:
@@ -74,11 +77,24 @@ def read_backbone_weights(path: str | Path, backbone: str) -> dict[str, Tensor]:
     if "mod1.conv1.weight" in state and backbone.split(".")[0] == "wider_resnet38_a2":
         own_names = {released_name(name): name for name in model.state_dict()}
         state = {own_names.get(key, key): value for key, value in state.items()}
-    classifier = model.default_cfg["classifier"]
-    wanted = {k: v for k, v in model.state_dict().items() if not k.startswith(f"{classifier}.")}
-    given = {k: v for k, v in state.items() if not k.startswith(f"{classifier}.")}
+    heads = model.default_cfg["classifier"] or ()  # two of distilled transformers
+    prefixes = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads))
+    wanted = {k: v for k, v in model.state_dict().items() if not k.startswith(prefixes)}
+    given = {k: v for k, v in state.items() if not k.startswith(prefixes)}
+    if any(k not in given or given[k].shape != v.shape for k, v in wanted.items()):
+        given = _as_timm_reads(given, model)
     check_fit(given, wanted, path, f"backbone {backbone!r}")
     return given
+
+
+def _as_timm_reads(state: dict[str, Tensor], model: torch.nn.Module) -> dict[str, Tensor]:
+    """Weights as the authors of a model name them, or with positions of another image size, under timm's names."""
+    read = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    try:
+        found = {} if read is None else read(dict(state), model)
+    except Exception:  # of a file of another model, of which the names say more than where timm stumbled
+        found = {}
+    return {k: v for k, v in found.items() if k in model.state_dict()} or state
 
 
 def read_encoder_weights(path: str | Path) -> dict[str, Tensor]:
@@ -137,11 +153,12 @@ _NUMPY_NUMBERS: list[Any] = [
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Tensors by name of a file saved by torch; nothing in the file is executed (``weights_only``).
+    """Tensors by name of a file saved by torch or safetensors; nothing in it is executed (``weights_only``).
 
     Args:
-        path: a mapping of names to tensors, bare or as the entry "state_dict" or "model" of a training snapshot, with
-            or without a "module." in front of every name, in torch's old or new format.
+        path: a mapping of names to tensors (of safetensors if the name ends so), bare or as the entry "state_dict" or
+            "model" of a training snapshot, with or without a "module." in front of every name, in torch's old or new
+            format.
 
     Raises:
         WeightsError: there is no such file, it cannot be read, or it holds something else.
@@ -150,8 +167,11 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"weight file {path} does not exist: check the path")
     try:
-        with torch.serialization.safe_globals(_NUMPY_NUMBERS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            with torch.serialization.safe_globals(_NUMPY_NUMBERS):
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"it holds Python objects, {foreign[1]} first" if foreign else type(error).__name__
