@@ -17,6 +17,7 @@ COMMANDS: dict[tuple[str, ...], str] = {
     ("data", "check"): "data.check",
     ("data", "preview"): "data.preview",
     ("data", "suspects"): "data.suspects",
+    ("data", "pack"): "data.pack",
     ("predict",): "predict.predict",
     ("score",): "score.score",
     ("compare",): "compare.compare",

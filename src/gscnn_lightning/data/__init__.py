@@ -7,6 +7,7 @@ from gscnn_lightning.data.camvid import CamVidDataModule
 from gscnn_lightning.data.cityscapes import CityscapesDataModule
 from gscnn_lightning.data.folder import FolderDataModule
 from gscnn_lightning.data.scenes import ScenesDataModule
+from gscnn_lightning.data.shards import ShardsDataModule
 from gscnn_lightning.data.source import Source
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "ScenesDataModule",
     "SegmentationDataModule",
     "SegmentationDataset",
+    "ShardsDataModule",
     "Source",
     "label_boundaries",
 ]

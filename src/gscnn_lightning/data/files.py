@@ -242,6 +242,10 @@ class FileSource(Source):
                 "save it with 8 bits, or give 255 to a class in the class table"
             )
 
+    def image_file(self, index: int) -> Path | None:
+        """File of the image; None where a class of one's own loads frames in its own way."""
+        return self.frames[index].image if type(self).load is FileSource.load else None
+
     def fingerprint(self) -> str:
         """Digest of the label files' names, sizes and dates and of the table: other labels, another digest."""
         digest = hashlib.sha256(self.table.tobytes())
