@@ -27,6 +27,7 @@ COMMANDS: dict[tuple[str, ...], str] = {
     ("cost",): "cost.cost",
     ("import-release",): "import_release.import_release",
     ("bench", "data"): "bench.data",
+    ("bench", "shards"): "bench.shards",
     ("bench", "metrics"): "bench.metrics",
     ("bench", "score"): "bench.score",
     ("bench", "tracking"): "bench.tracking",
