@@ -2,7 +2,9 @@
 
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ from gscnn_lightning.bench import Timing, print_table, time_side_by_side
 from gscnn_lightning.terminal import new_table, say
 
 if TYPE_CHECKING:
-    from gscnn_lightning.data import SegmentationDataModule
+    from gscnn_lightning.data import SegmentationDataModule, Source
 
 FILES = "files"
 
@@ -56,18 +58,17 @@ def measure_shards(
 
     makers = {FILES: files, **{root: shards(root) for root in roots}}
     count = len(files().source("train"))
-    starts: dict[str, Callable[[], object]] = {name: lambda make=make: _start(make) for name, make in makers.items()}
+    starts: dict[str, Callable[[], object]] = {name: partial(_start, make) for name, make in makers.items()}
     print_table(f"start-up: find, check and index {count} frames", time_side_by_side(starts, repeats), FILES)
     reads: dict[str, Callable[[], object]] = {}
     order = np.random.default_rng(0).permutation(count).tolist()
     for name, make in makers.items():
-        source = make().source("train")
-        reads[name] = lambda source=source: [source.load(index) for index in order]
+        reads[name] = partial(_read, make().source("train"), order)
     _print_rates(f"{count} frames read and decoded in random order", reads, repeats, count)
     for number in workers:
         loaders = {name: make(num_workers=number).train_dataloader() for name, make in makers.items()}
         drains: dict[str, Callable[[], object]] = {
-            name: lambda loader=loader: [None for _ in loader] for name, loader in loaders.items()
+            name: partial(deque, loader, maxlen=0) for name, loader in loaders.items()
         }
         _print_rates(f"{count} training samples, {number} loading processes", drains, repeats, count)
 
@@ -76,6 +77,11 @@ def _start(make: "Callable[..., SegmentationDataModule]") -> None:
     module = make(num_workers=0)
     module.setup("fit")
     module.train_dataloader()
+
+
+def _read(source: "Source", order: Sequence[int]) -> None:
+    for index in order:
+        source.load(index)
 
 
 def _print_rates(title: str, calls: dict[str, Callable[[], object]], repeats: int, count: int) -> None:
@@ -109,6 +115,7 @@ def measure_scale(frames: int, per_shard: int = 28, tiles_per_frame: int = 60) -
         return result
 
     from gscnn_lightning.data import ShardsDataModule
+    from gscnn_lightning.data.ahead import results_in_order
 
     with tempfile.TemporaryDirectory() as folder:
         # In a process of its own, whose memory does not serve what is measured.
@@ -131,7 +138,22 @@ def measure_scale(frames: int, per_shard: int = 28, tiles_per_frame: int = 60) -
             "100000 places of frames, and their names",
             lambda: [(source.frames.shard(i), source.name(i)) for i in places],
         )
+    files = step("beside it: the list of as many pairs of files", lambda: _made_files(frames))
+    step(
+        "... each looked at in threads, were it there",
+        lambda: list(results_in_order(lambda _: (), range(len(files)), 8)),
+    )
     say(table)
+
+
+def _made_files(frames: int) -> "Source":
+    """What `FolderDataModule` has of as many frames."""
+    from gscnn_lightning.data.cityscapes import FROM_ID
+    from gscnn_lightning.data.files import FileSource, Frame
+
+    names = (f"city{i % 50:02}/city{i % 50:02}_{i:06}_000019" for i in range(frames))
+    images, labels = Path("/data/images"), Path("/data/masks")
+    return FileSource([Frame(n, images / f"{n}.png", labels / f"{n}.png") for n in names], FROM_ID)
 
 
 def _unchecked(data: "SegmentationDataModule") -> Any:  # noqa: ANN401
@@ -151,7 +173,7 @@ def _made_set(folder: Path, frames: int, per_shard: int, tiles_per_frame: int) -
     counts[-1] -= counts.sum() - frames
     size = 2_300_000
     place = np.arange(frames, dtype=np.int64) % per_shard
-    arrays = {
+    arrays: dict[str, Any] = {
         "names": names,
         "ends": ends,
         "begins": (place * size).astype(np.uint32),
@@ -161,7 +183,7 @@ def _made_set(folder: Path, frames: int, per_shard: int, tiles_per_frame: int) -
         "bytes": counts * size,
     }
     rows = frames * tiles_per_frame
-    tiles = {
+    tiles: dict[str, Any] = {
         "labels": np.sort(rng.integers(0, 19, rows, dtype=np.uint8)),
         "frames": rng.integers(0, frames, rows, dtype=np.int32),
         "tops": rng.integers(0, 4, rows, dtype=np.int32) * 256,

@@ -5,7 +5,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gscnn_lightning.classes import IGNORE_INDEX
+from gscnn_lightning.data.ahead import results_in_order
 from gscnn_lightning.data.source import Source
 from gscnn_lightning.errors import DataError, SettingError
 from gscnn_lightning.terminal import progress
@@ -151,8 +151,8 @@ def _build(source: Source, with_bar: bool) -> ClassTiles:
 
     tables = []
     bar = progress(len(source), "where the classes are", disable=not with_bar)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, bar as advance:
-        for found in pool.map(rows, range(len(source))):
+    with bar as advance:
+        for found in results_in_order(rows, range(len(source)), os.cpu_count() or 1):
             tables.append(found)
             advance()
     tiles = sorted_tiles(tables)

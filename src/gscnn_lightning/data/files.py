@@ -4,7 +4,6 @@ import hashlib
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gscnn_lightning.classes import IGNORE_INDEX
+from gscnn_lightning.data.ahead import results_in_order
 from gscnn_lightning.data.pictures import FIRST, Header, look, read_map, read_picture, told_once
 from gscnn_lightning.data.source import Source
 from gscnn_lightning.errors import DataError
@@ -178,12 +178,7 @@ class FileSource(Source):
         for problem in self.problems:
             raise DataError(problem)
         # Threads only for the sake of network drives, where every file costs a round trip.
-        with ThreadPoolExecutor(8) as pool:
-            try:
-                converted = list(pool.map(self.check_frame, range(len(self.frames))))
-            except DataError:
-                pool.shutdown(cancel_futures=True)
-                raise
+        converted = list(results_in_order(self.check_frame, range(len(self.frames)), 8))
         self.notes = told_once(zip((frame.image for frame in self.frames), converted, strict=True))
 
     def check_frame(self, index: int) -> Sequence[str]:

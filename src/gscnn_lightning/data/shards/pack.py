@@ -5,9 +5,7 @@ import json
 import os
 import tempfile
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gscnn_lightning.classes import IGNORE_INDEX
+from gscnn_lightning.data.ahead import results_in_order
 from gscnn_lightning.data.base import SegmentationDataModule, Split, check_labelled
 from gscnn_lightning.data.class_tiles import sorted_tiles, tiles_of
 from gscnn_lightning.data.pictures import decode_picture
@@ -210,7 +209,8 @@ class _SplitWriter:
         before = len(self.records)
         first = sum(len(record["begins"]) for record in self.records)
         frames: list[_Frame] = []
-        for position, frame in enumerate(self._frames(first), start=first + 1):
+        indices = range(first, len(self.source))
+        for position, frame in enumerate(results_in_order(self._frame, indices, os.cpu_count() or 1), start=first + 1):
             if frames and sum(each.size for each in frames) + frame.size > self.shard_bytes:
                 self._write_shard(frames)
                 frames = []
@@ -252,21 +252,6 @@ class _SplitWriter:
             "pixels": np.asarray(pixels).tolist(),
             "maps": np.asarray(maps).tolist(),
         }
-
-    def _frames(self, first: int) -> Iterator[_Frame]:
-        """Frames in order, a few of them ahead."""
-        workers = os.cpu_count() or 1
-        waiting: deque[Future[_Frame]] = deque()
-        with ThreadPoolExecutor(workers) as pool:
-            try:
-                for index in range(first, len(self.source)):
-                    waiting.append(pool.submit(self._frame, index))
-                    if len(waiting) > 2 * workers:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                pool.shutdown(cancel_futures=True)
 
     def _frame(self, index: int) -> _Frame:
         source = self.source
