@@ -327,6 +327,12 @@ def folder_of_ones_own(root):
     return ["--data.root", str(root), "--data.classes", str(CONFIGS / "classes/camvid.yaml")]
 
 
+def shards_of_ones_own(root):
+    """The same data set in shards."""
+    tools(["data", "pack", "folder", *folder_of_ones_own(root / "data"), "--out", str(root / "shards")])
+    return ["--data.root", str(root / "shards")]
+
+
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_shipped_config_runs(config, request, tmp_path):
     name = yaml.safe_load(config.read_text())["data"]["class_path"].rpartition(".")[2]
@@ -335,6 +341,7 @@ def test_every_shipped_config_runs(config, request, tmp_path):
         "CamVidDataModule": lambda: ["--data.root", str(request.getfixturevalue("camvid_root"))],
         "CityscapesDataModule": lambda: ["--data.root", str(request.getfixturevalue("cityscapes_root"))],
         "FolderDataModule": lambda: folder_of_ones_own(tmp_path / "data"),
+        "ShardsDataModule": lambda: shards_of_ones_own(tmp_path),
     }[name]()
     small = ["--data.crop_size", "[64,64]", "--data.batch_size", "2", "--trainer.fast_dev_run", "1"]
     main(["fit", "--config", str(config), *TINY, *data, *small])

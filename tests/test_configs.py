@@ -30,7 +30,7 @@ def task(config):
 
 
 def test_there_are_configs():
-    assert BASES == ["camvid", "cityscapes", "folder", "scenes"]
+    assert BASES == ["camvid", "cityscapes", "folder", "scenes", "shards"]
 
 
 def test_ablation_rows_differ_in_what_they_say(capsys):

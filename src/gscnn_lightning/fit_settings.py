@@ -64,13 +64,23 @@ def data_module(arguments: Sequence[str]) -> SegmentationDataModule:
     Raises:
         SettingError: a config cannot be read or names no data, or a setting of the data is out of range.
     """
+    return instantiate_class((), data_settings(arguments))
+
+
+def data_settings(arguments: Sequence[str]) -> dict[str, Any]:
+    """Class path and arguments of the data module that ``gscnn-fit fit`` would train on; see `data_module`.
+
+    Raises:
+        SettingError: a config cannot be read or names no data.
+    """
     configs = option_values(arguments, "--config")
     data = [_data_of(config) for config in configs]
     if configs and not any(data) and not any(word.startswith("--data") for word in arguments):
         raise SettingError(f"config {configs[-1]} names no data: give a config of gscnn-fit that does, or --data")
     settings = [word for part in data if part for word in ("--config", json.dumps({"data": part}))]
     parsed = _SettingsCLI(["fit", *settings, *without_options(arguments, ["--config"])])
-    return instantiate_class((), parsed.config["fit"]["data"].as_dict())
+    settings_of_data: dict[str, Any] = parsed.config["fit"]["data"].as_dict()
+    return settings_of_data
 
 
 def arguments_for_checkpoint(checkpoint: str, arguments: Sequence[str]) -> list[str]:

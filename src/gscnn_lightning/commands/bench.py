@@ -21,6 +21,42 @@ def data(cityscapes: Path | None = None, camvid: Path | None = None, repeats: in
     measure_data(cityscapes, camvid, repeats)
 
 
+def shards(
+    config: str | None = None,
+    roots: Sequence[str] = (),
+    workers: Sequence[int] = (0, 1),
+    repeats: int = 5,
+    simulated_frames: int = 0,
+    others: Sequence[str] = (),
+) -> None:
+    """Measure shards beside the files that they were packed from, or a set of made names without pixels.
+
+    Examples:
+      gscnn bench shards --config cityscapes --data.root PATH --roots [shards,s3://bucket/shards]
+      gscnn bench shards --simulated-frames 1000000
+
+    Args:
+        config: config of gscnn-fit that names the files.
+        roots: folders, or s3://BUCKET/FOLDER, that gscnn data pack wrote of them.
+        workers: numbers of loading processes.
+        repeats: rounds of each measurement.
+        simulated_frames: number of made names of a simulation, which needs no data; 0 for none.
+        others: those of gscnn-fit that are about data, such as --data.root PATH.
+
+    Raises:
+        GSCNNError: there is nothing to measure, or the data cannot be used.
+    """
+    from gscnn_lightning.bench.shards import measure_scale, measure_shards
+    from gscnn_lightning.errors import SettingError
+
+    if simulated_frames:
+        measure_scale(simulated_frames)
+        return
+    if config is None or not roots:
+        raise SettingError("nothing to measure: give --config and --roots, or --simulated-frames")
+    measure_shards(config, roots, workers, repeats, others)
+
+
 def metrics(
     labels: Path | None = None,
     tolerances: tuple[int, ...] = (2, 5, 9, 12),

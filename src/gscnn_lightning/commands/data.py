@@ -180,3 +180,66 @@ def suspects(
     found = f"{len(checked.suspects)} suspects in {suspicious} of {len(checked.names)} frames"
     say(f"{found}; saved in {out}: {files}")
     return 1 if checked.failed else 0
+
+
+def pack(
+    config: str,
+    /,
+    out: str,
+    splits: Sequence[Literal["train", "val", "test", "predict"]] = ("train", "val", "test"),
+    images: Literal["own", "png"] = "own",
+    shard_mb: int = 64,
+    others: Sequence[str] = (),
+) -> None:
+    """Write the frames of a data set as litdata shards, for --config shards.
+
+    A shard set is a folder, or a folder in a bucket of an object store, with all that a training needs: images as they
+    are, or as PNG; labels as train ids; classes; an index for class-uniform sampling; checksums. Nothing that is there
+    is touched. A call that was interrupted is continued by the same one.
+
+    Examples:
+      gscnn data pack cityscapes --data.root CITYSCAPES --out shards
+      gscnn data pack my/own.yaml --out s3://bucket/shards
+      gscnn data pack folder --data.root PATH --splits [train,val] --images png --out shards
+
+    Args:
+        config: config of gscnn-fit that names the data, or the name of a shipped one.
+        out: folder that is empty or not there, or s3://BUCKET/FOLDER, written with the keys and the endpoint of the
+            AWS tools' variables (AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL ...).
+        splits: what to pack; splits that are the same frames are stored once.
+        images: own, the bytes of PNG and JPEG files as they are, and PNG of what else there is; or png, all images
+            decoded once, and written without loss.
+        shard_mb: size of a shard in 10^6 bytes.
+        others: those of gscnn-fit that are about data, such as --data.root PATH.
+    """
+    from pytorch_lightning.cli import instantiate_class
+
+    from gscnn_lightning.data.shards.pack import pack as pack_data
+    from gscnn_lightning.data.shards.places import place_of
+    from gscnn_lightning.fit_settings import data_settings
+    from gscnn_lightning.terminal import progress, say
+
+    place = place_of(out, "--out")
+    settings = data_settings(["--config", config, *others])
+    data = instantiate_class((), settings)
+    with progress(None, "packing") as move:
+        packed = pack_data(
+            data,
+            place,
+            splits,
+            images,
+            shard_mb,
+            settings,
+            lambda split, done, total: move(done, total, f"packing {split}"),
+        )
+    for split, about in packed.manifest["splits"].items():
+        if "same_as" in about:
+            say(f"{split}: the frames of {about['same_as']}")
+        else:
+            size = f"{about['frames']} frames in {about['shards']} shards, {about['bytes'] / 1e6:.0f} MB"
+            say(f"{split}: {size}")
+    if not packed.made:
+        say(f"{place.address} was complete before: nothing was written")
+    elif packed.found:
+        say(f"{packed.found} shards were there from an interrupted call, and {packed.made} were added")
+    say(f"saved in {place.address}; train on it by gscnn-fit --config shards --data.root {place.address}")

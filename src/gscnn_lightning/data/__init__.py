@@ -10,6 +10,7 @@ from gscnn_lightning.data.folder import FolderDataModule
 from gscnn_lightning.data.hugging_face import HuggingFaceDataModule
 from gscnn_lightning.data.label_studio import LabelStudioDataModule
 from gscnn_lightning.data.scenes import ScenesDataModule
+from gscnn_lightning.data.shards import ShardsDataModule
 from gscnn_lightning.data.source import Source
 from gscnn_lightning.data.yolo import YoloDataModule
 
@@ -27,6 +28,7 @@ __all__ = [
     "ScenesDataModule",
     "SegmentationDataModule",
     "SegmentationDataset",
+    "ShardsDataModule",
     "Source",
     "YoloDataModule",
     "label_boundaries",

@@ -4,8 +4,8 @@ import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gscnn_lightning.classes import IGNORE_INDEX
+from gscnn_lightning.data.ahead import results_in_order
 from gscnn_lightning.data.base import SegmentationDataModule, Split, nothing_but_void
 from gscnn_lightning.data.pictures import told_once
 from gscnn_lightning.data.source import Source
@@ -116,12 +117,11 @@ def _read(source: Source, report: SplitReport, progress: Callable[[Split, int, i
     report.found = len(source)
     if not len(source) and not report.problems:
         report.problems.append(f"the {report.split} split is empty: check its path and settings")
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        frames = pool.map(lambda index: _read_frame(source, index, len(report.pixels) - 1), range(len(source)))
-        for done, frame in enumerate(frames, start=1):
-            _add(frame, report)
-            converted.append((frame.name, frame.converted))
-            progress(report.split, done, len(source))
+    read = partial(_read_frame, source, num_classes=len(report.pixels) - 1)
+    for done, frame in enumerate(results_in_order(read, range(len(source)), os.cpu_count() or 1), start=1):
+        _add(frame, report)
+        converted.append((frame.name, frame.converted))
+        progress(report.split, done, len(source))
     report.notes = [*source.remarks, *told_once(converted)]
     labelled = report.frames - report.unlabelled
     if labelled and report.void == labelled and report.split != "predict":

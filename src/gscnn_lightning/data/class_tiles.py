@@ -4,8 +4,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gscnn_lightning.classes import IGNORE_INDEX
+from gscnn_lightning.data.ahead import results_in_order
 from gscnn_lightning.data.source import Source
 from gscnn_lightning.errors import DataError, SettingError
 from gscnn_lightning.terminal import progress
 
 Bytes = npt.NDArray[np.uint8]
+Tiles = npt.NDArray[np.int32]
 
 TILE = 256
 """Height and width of a tile in pixels."""
@@ -46,7 +47,7 @@ class ClassTiles:
     """All tiles of all frames that hold a class, sorted by class. Tiles are `TILE` pixels high and wide.
 
     Attributes:
-        labels: (N,) train id.
+        labels: (N,) train id, ascending.
         frames: (N,) index of the frame.
         tops: (N,) first row of the tile.
         lefts: (N,) first column of the tile.
@@ -58,8 +59,10 @@ class ClassTiles:
     lefts: npt.NDArray[np.int32]
 
     def __post_init__(self) -> None:
-        classes, starts = np.unique(self.labels, return_index=True)
-        object.__setattr__(self, "_ranges", list(zip(classes, starts, [*starts[1:], len(self.labels)], strict=True)))
+        values = np.arange(256, dtype=np.uint8)
+        starts, stops = (np.searchsorted(self.labels, values, side) for side in ("left", "right"))
+        ranges = [(label, starts[label], stops[label]) for label in range(256) if starts[label] < stops[label]]
+        object.__setattr__(self, "_ranges", ranges)
 
     def draw(self, rng: np.random.Generator) -> tuple[int, Target]:
         """Frame and target: a class drawn uniformly from those in the data, then one of its tiles."""
@@ -80,6 +83,9 @@ def class_tiles(source: Source, with_bar: bool = True) -> ClassTiles:
         SettingError: the source cannot tell when its labels change.
         DataError: a label map cannot be read, or there is nothing but void.
     """
+    known = source.class_tiles()
+    if known is not None:
+        return known
     fingerprint = source.fingerprint()
     if fingerprint is None:
         kind = type(source).__name__
@@ -109,32 +115,47 @@ def cache_folder() -> Path:
     return base / "gscnn-lightning"
 
 
-def _build(source: Source, with_bar: bool) -> ClassTiles:
-    def rows(index: int) -> npt.NDArray[np.int64]:
-        labels = source.load_labels(index)
-        found = [] if labels is None else [(label, index, top, left) for label, top, left in _tiles(labels)]
-        return np.array(found, np.int64).reshape(-1, 4)
+def sorted_tiles(tables: Sequence[Tiles]) -> ClassTiles:
+    """The index of all frames from the tables of each, as `tiles_of` makes them.
 
-    tables = []
-    bar = progress(len(source), "where the classes are", disable=not with_bar)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, bar as advance:
-        for found in pool.map(rows, range(len(source))):
-            tables.append(found)
-            advance()
-    table = np.concatenate(tables)
-    if not len(table):
-        raise DataError(f"all {len(source)} label maps are void: nothing to sample classes from. Check the class table")
-    table = table[np.argsort(table[:, 0], kind="stable")]
-    labels, frames, tops, lefts = table.T
-    return ClassTiles(labels.astype(np.uint8), *(column.astype(np.int32) for column in (frames, tops, lefts)))
+    Args:
+        tables: (N, 3) of every frame, in order.
+    """
+    frames = np.repeat(np.arange(len(tables), dtype=np.int32), [len(table) for table in tables])
+    table = np.concatenate([np.empty((0, 3), np.int32), *tables])
+    labels = table[:, 0].astype(np.uint8)
+    order = np.argsort(labels, kind="stable")
+    return ClassTiles(labels[order], frames[order], table[order, 1], table[order, 2])
 
 
-def _tiles(labels: Bytes) -> Iterator[tuple[int, int, int]]:
-    """Class, first row and first column of every tile and class in it."""
+def tiles_of(labels: Bytes) -> Tiles:
+    """Class, first row and first column (N, 3) of every tile and class in it.
+
+    Args:
+        labels: train ids (H, W), 255 for void.
+    """
+    found = []
     for top in range(0, labels.shape[0], TILE):
         for left in range(0, labels.shape[1], TILE):
             tile = labels[top : top + TILE, left : left + TILE]
             counts = cv2.calcHist([tile], [0], None, [256], [0, 256]).ravel()
             counts[IGNORE_INDEX] = 0
-            for label in np.flatnonzero(counts):
-                yield int(label), top, left
+            found += [(label, top, left) for label in np.flatnonzero(counts).tolist()]
+    return np.array(found, np.int32).reshape(-1, 3)
+
+
+def _build(source: Source, with_bar: bool) -> ClassTiles:
+    def rows(index: int) -> Tiles:
+        labels = source.load_labels(index)
+        return np.empty((0, 3), np.int32) if labels is None else tiles_of(labels)
+
+    tables = []
+    bar = progress(len(source), "where the classes are", disable=not with_bar)
+    with bar as advance:
+        for found in results_in_order(rows, range(len(source)), os.cpu_count() or 1):
+            tables.append(found)
+            advance()
+    tiles = sorted_tiles(tables)
+    if not len(tiles.labels):
+        raise DataError(f"all {len(source)} label maps are void: nothing to sample classes from. Check the class table")
+    return tiles

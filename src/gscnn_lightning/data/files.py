@@ -4,7 +4,6 @@ import hashlib
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gscnn_lightning.classes import IGNORE_INDEX
+from gscnn_lightning.data.ahead import results_in_order
 from gscnn_lightning.data.pictures import FIRST, Header, look, read_map, read_picture, told_once
 from gscnn_lightning.data.source import Source
 from gscnn_lightning.errors import DataError
@@ -168,12 +168,7 @@ class FileSource(Source):
         for problem in self.problems:
             raise DataError(problem)
         # Threads only for the sake of network drives, where every file costs a round trip.
-        with ThreadPoolExecutor(8) as pool:
-            try:
-                converted = list(pool.map(self.check_frame, range(len(self.frames))))
-            except DataError:
-                pool.shutdown(cancel_futures=True)
-                raise
+        converted = list(results_in_order(self.check_frame, range(len(self.frames)), 8))
         self.notes = [*self.remarks, *told_once(zip((frame.image for frame in self.frames), converted, strict=True))]
 
     def check_frame(self, index: int) -> Sequence[str]:
@@ -190,6 +185,10 @@ class FileSource(Source):
         if frame.labels is None:
             return image.converted
         return (*image.converted, *look_at_labels(frame.labels, self.table, image, frame.image.name))
+
+    def image_file(self, index: int) -> Path | None:
+        """File of the image; None where a class of one's own loads frames in its own way."""
+        return self.frames[index].image if type(self).load is FileSource.load else None
 
     def fingerprint(self) -> str:
         """Digest of the label files' names, sizes and dates and of the table: other labels, another digest."""

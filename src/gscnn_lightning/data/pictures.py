@@ -128,7 +128,8 @@ def read_picture(path: Path | bytes, called: str = "", refuse: str = "") -> Byte
             of another kind, such as floating-point numbers.
     """
     called = called or str(path)
-    content, header = _read(path, called)
+    content = _content(path, called)
+    header = _checked_header(content, called)
     if header.refused:
         raise DataError(f"{called} {header.refused}")
     is_tiff = content[:2] in _TIFF
@@ -162,7 +163,8 @@ def read_map(path: Path | bytes, called: str = "", indices: bool = False) -> npt
         DataError: the file cannot be read, is truncated, has more than `MOST_PIXELS`, or cannot be decoded.
     """
     called = called or str(path)
-    content, header = _read(path, called)
+    content = _content(path, called)
+    header = _checked_header(content, called)
     if indices and header.mode == "P":
         pixels = _by_pillow(content)
     elif _is_darkened(content, header):
@@ -291,25 +293,28 @@ def _eight_bits(picture: npt.NDArray[Any], largest: int | None) -> Bytes:
     return (picture >> (bits - 8)).astype(np.uint8)
 
 
-def _read(path: Path | bytes, called: str) -> tuple[bytes, Header]:
-    """Content of a file and its header, one without anything where Pillow does not know the format."""
+def _content(path: Path | bytes, called: str) -> bytes:
     try:
-        content = path if isinstance(path, bytes) else path.read_bytes()
+        return path if isinstance(path, bytes) else path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {called}: {error.strerror or error}") from error
+
+
+def _checked_header(content: bytes, called: str) -> Header:
+    """Header of a whole picture, one without anything where Pillow does not know the format."""
     if is_truncated(content):
         raise DataError(f"{called} is truncated after {len(content)} bytes: copy it again")
     try:
         header = _header(io.BytesIO(content))
     except _DAMAGED:
-        return content, Header((0, 0), "")
+        return Header((0, 0), "")
     if math.prod(header.stored) > MOST_PIXELS:
         width, height = header.stored
         raise DataError(
             f"{called} has {width}x{height} pixels by its header, more than the {MOST_PIXELS // 10**6} million that "
             "are read: cut it into tiles, or replace it if it is damaged"
         )
-    return content, header
+    return header
 
 
 def _is_darkened(content: bytes, header: Header) -> bool:

@@ -2,9 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from gscnn_lightning.data.class_tiles import ClassTiles
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -13,7 +18,7 @@ class Source(ABC):
     """The frames of one split.
 
     A source of one's own defines `__len__`, `load` and `name`. The other methods say that a source can do no more than
-    that; `files.FileSource` overrides them all.
+    that; `files.FileSource` overrides those that are about files.
 
     Attributes:
         problems: what is wrong with the data beside the frames, one message each, such as files without a partner.
@@ -72,4 +77,12 @@ class Source(ABC):
 
     def fingerprint(self) -> str | None:
         """Digest that changes with the labels, under which an index of them is kept; None if there is to be none."""
+        return None
+
+    def image_file(self, index: int) -> Path | None:
+        """File that `load` decodes the image of, by `pictures.read_picture` and nothing else; None if there is none."""
+        return None
+
+    def class_tiles(self) -> "ClassTiles | None":
+        """Index of the classes' places where it is known already; None if it has to be built, as by default."""
         return None
