@@ -314,7 +314,7 @@ def _refuse_same_names(root: Path, splits: Splits) -> None:
 
 def _own_table(root: Path, counts: Counts) -> tuple[Table | None, str, str]:
     """A class table of this library that lies in the data and has all values of the masks: table, text, and origin."""
-    for path in sorted(root.glob("*.yaml")):
+    for path in sorted([*root.glob("*.yaml"), *root.glob("*/*.yaml")]):
         try:
             text = path.read_text(encoding="utf-8")
             content = yaml.safe_load(text)
