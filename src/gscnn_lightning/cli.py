@@ -43,7 +43,7 @@ from gscnn_lightning.parsing import HelpFormatter, plain_message
 from gscnn_lightning.processes import Processes, check_environment
 from gscnn_lightning.refusals import refusal
 from gscnn_lightning.requeue import clear, job_checkpoint, job_folder
-from gscnn_lightning.run_folder import BEST, LAST
+from gscnn_lightning.run_folder import BEST, LAST, RunFolder
 from gscnn_lightning.score_names import MIOU
 from gscnn_lightning.shipped_configs import find_config, is_written_out, read_config
 from gscnn_lightning.task import MACHINE_SETTINGS, PREDICTION_SETTINGS, GSCNNTask
@@ -63,6 +63,8 @@ _EXPECTED_MESSAGES = re.compile(r"💡|TPU available|`Trainer.fit` stopped|model
 
 _CHOSEN_BY_LIGHTNING = ("last", "hpc")
 """Values of ckpt_path that Lightning makes a file of, in the folder of the run, or none."""
+
+_SEARCHES = ("find_batch_size", "find_lr")
 
 _NOT_OF_CHECKPOINTS = (*PREDICTION_SETTINGS, *MACHINE_SETTINGS, "pretrained", "backbone_weights", "optimizer")
 
@@ -331,6 +333,18 @@ class GSCNNCLI(LightningCLI):
             default=10.0,
             help="minutes between two checkpoints within an epoch, written to last.ckpt of the run; 0 for none",
         )
+        parser.add_argument(
+            "--find_lr",
+            type=bool,
+            default=False,
+            help="look for a learning rate before the training, in 100 steps, and train with it; see RUN/lr_search.png",
+        )
+        parser.add_argument(
+            "--find_batch_size",
+            type=bool,
+            default=False,
+            help="look for the largest batch that the memory of the GPU holds before the training, and train with it",
+        )
         parser.add_optimizer_args((Optimizer,))
         parser.set_defaults({"optimizer": SGD})
         parser.link_arguments("optimizer", "model.optimizer", compute_fn=_plain)
@@ -375,8 +389,77 @@ class GSCNNCLI(LightningCLI):
         minutes = config["checkpoint_minutes"]
         if not 0 <= minutes < math.inf:
             raise SettingError(f"checkpoint_minutes is {minutes}: give minutes between checkpoints, or 0 for none")
+        if subcommand == "fit":
+            self._check_search(config)
         logger = config["trainer"]["logger"]
         check_installed([part["class_path"] for part in _listed(logger) if isinstance(part, Namespace)])
+
+    def _check_search(self, config: Namespace) -> None:
+        """Raise if there can be no search for a learning rate or batch size.
+
+        Raises:
+            SettingError: the training goes on, runs on several devices, or has no GPU whose memory could be filled.
+        """
+        asked = [name for name in _SEARCHES if config[name]]
+        if not asked:
+            return
+        path = config.get("ckpt_path")
+        if path is not None and self._job is not None:  # of the job's first start
+            for name in asked:
+                config[name] = False
+        elif path is not None:
+            raise SettingError(
+                f"{asked[0]} is for new trainings, and ckpt_path is {path}: a training goes on with its own settings; "
+                "leave one of them out"
+            )
+        if config["trainer"]["fast_dev_run"] and path is None:
+            raise SettingError(
+                f"{asked[0]} searches for many steps, and trainer.fast_dev_run is on: leave one of them out"
+            )
+
+    def before_fit(self) -> None:
+        """Search for what the command line asks to be found, and train with it.
+
+        Raises:
+            SettingError: there can be no search, or it found nothing.
+        """
+        config = self.config["fit"]
+        asked = [name for name in _SEARCHES if config[name]]
+        if not asked:
+            return
+        if self.trainer.world_size > 1:
+            raise SettingError(
+                f"{asked[0]} searches on one device, and there are {self.trainer.world_size}: search with "
+                "--trainer.devices 1, and give what it finds as --optimizer.lr or --data.batch_size"
+            )
+        # Slow to import, and needed here only.
+        from gscnn_lightning.finders import found_batch_size, found_learning_rate
+
+        settings = config["trainer"].as_dict()
+        if config["find_batch_size"]:
+            device = self.trainer.strategy.root_device.type
+            if device != "cuda":
+                raise SettingError(
+                    f"find_batch_size fills the memory of a GPU until it does not suffice, and the device is {device}, "
+                    "whose memory is that of all programs: give data.batch_size; 8 to 16 make as good a use of a "
+                    "processor as more"
+                )
+            self.datamodule.setup("fit")
+            samples = self.datamodule.samples_per_epoch or len(self.datamodule.datasets["train"])
+            size = found_batch_size(self.model, self.datamodule, settings, samples)
+            rank_zero_info(f"find_batch_size: data.batch_size {size} in place of {self.datamodule.batch_size}")
+            self.datamodule.batch_size = config["data"]["init_args"]["batch_size"] = size
+        if config["find_lr"]:
+            plot = None if self._folder is None else RunFolder(self._folder).lr_search
+            before = config["optimizer"]["init_args"]["lr"]
+            rank_zero_info("find_lr: 100 steps with growing learning rates")
+            rate = found_learning_rate(self.model, self.datamodule, settings, plot)
+            rank_zero_info(f"find_lr: optimizer.lr {rate} in place of {before}")
+            config["optimizer"]["init_args"]["lr"] = rate
+            self.model.set_learning_rate(rate)
+        # The run's config starts the same training again, without a search.
+        for name in asked:
+            config[name] = False
 
     def _go_on_as_job(self, config: Namespace) -> None:
         """Where SLURM has started a job once more, go on from what it had saved, unless a checkpoint is given."""

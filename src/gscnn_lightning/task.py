@@ -350,6 +350,17 @@ class GSCNNTask(pl.LightningModule):
         scheduler = LambdaLR(optimizer, lambda step: self._learning_rate_factor(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def set_learning_rate(self, rate: float) -> None:
+        """Train with another learning rate, as if it had been given; before the training has begun.
+
+        Args:
+            rate: that of everything but the backbone.
+        """
+        config = self.settings.optimizer or SGD
+        changed = {**config, "init_args": {**config.get("init_args", {}), "lr": rate}}
+        _check_optimizer(changed)
+        self.save_hyperparameters({"optimizer": changed})  # for loggers and checkpoints, too
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the checkpoint self-contained: loading it must not look for pretrained weights again.
 

@@ -13,6 +13,7 @@ from gscnn_lightning.parsing import CommandParser, summary
 from gscnn_lightning.terminal import take_any_text
 
 COMMANDS: dict[tuple[str, ...], str] = {
+    ("new",): "new.new",
     ("scenes",): "scenes.scenes",
     ("data", "check"): "data.check",
     ("data", "preview"): "data.preview",

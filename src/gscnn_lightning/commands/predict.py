@@ -2,8 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gscnn_lightning.prediction import DEFAULT_FORMATS, Format
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 def predict(
@@ -19,6 +24,8 @@ def predict(
     overwrite: bool = False,
     device: str = "auto",
     cityscapes_submission: str | None = None,
+    confident: float | None = None,
+    classes: str | None = None,
 ) -> int:
     """Predict images, folders, patterns and videos with a checkpoint of gscnn-fit.
 
@@ -32,6 +39,7 @@ def predict(
       gscnn predict best.ckpt street.jpg --out predictions
       gscnn predict best.ckpt photos/ 'more/**/*.png' drive.mp4 --out predictions --formats [overlay,boundary,gates]
       gscnn predict best.ckpt photos/ --out finer --scales [0.5,1,2] --flip true --window [1024,1024]
+      gscnn predict best.ckpt unlabelled/ --out drafts --formats [labels,overlay] --confident 0.9
       gscnn predict best.ckpt CITYSCAPES --cityscapes-submission test --out submission
 
     Args:
@@ -50,6 +58,10 @@ def predict(
         device: cpu, cuda, cuda:1, mps, or auto for the fastest there is.
         cityscapes_submission: train, val or test: official ids of all frames of this split under the names that the
             evaluation server and script look for, and nothing else; says what is missing.
+        confident: least probability of a pixel's class; others become void, which is 255 in labels, so that these can
+            be corrected or trained on. OUT/classes.yaml is their class table.
+        classes: class table in whose coding labels are written, a file or the name of a shipped one, so that they are
+            as the masks of the training; by default train ids.
 
     Returns:
         Exit code: 0 if everything was predicted, 1 if something could not be.
@@ -60,6 +72,7 @@ def predict(
     from gscnn_lightning.checkpoint import load_task
     from gscnn_lightning.errors import SettingError
     from gscnn_lightning.inference import check_settings
+    from gscnn_lightning.prediction.coding import Coding, write_table
     from gscnn_lightning.prediction.files import PredictionFiles, output_folder
     from gscnn_lightning.prediction.inputs import Found, find_inputs
     from gscnn_lightning.prediction.note import NOTE, MadeFiles, made_with, settle
@@ -82,12 +95,16 @@ def predict(
         found = find_inputs(inputs, MadeFiles())
     task = load_task(checkpoint, device, fold=True, window=window, overlap=overlap, scales=scales, flip_average=flip)
     out = output_folder(out)
-    files = PredictionFiles(out, task.class_names, task.class_colors, formats, overwrite)
+    coding = None if classes is None else Coding(classes, task.class_names)
+    files = PredictionFiles(out, task.class_names, task.class_colors, formats, overwrite, confident, coding)
     # A submission holds nothing but its pictures.
     note = out / NOTE if split is None else out.with_name(f"{out.name}.json")
     if found.made:
         say(f"left out: {len(found.made)} predictions of earlier calls, the first is {found.made[0]}", stderr=True)
-    settled = settle(note, out, made_with(checkpoint, task), found.inputs, overwrite)
+    table = None if coding is None else coding.path
+    settled = settle(note, out, made_with(checkpoint, task, confident, table), found.inputs, overwrite)
+    if "labels" in formats and (confident is not None or coding is not None):
+        write_table(out, coding, task.class_names, task.class_colors)
     if settled.changed:
         say(f"{settled.changed} of {len(found.inputs)} inputs have changed since, and are predicted anew", stderr=True)
     predictor = Predictor(task, files)
@@ -98,8 +115,21 @@ def predict(
         say(f"not predicted: {path}: neither image nor video by its name", stderr=True)
     for message in failed:
         say(f"not predicted: {message}", stderr=True)
+    if confident is not None and files.counted.any():
+        say(_kept(confident, files.counted, task.class_names), stderr=True)
     complaints = [] if split is None else check_submission(out, split, found.inputs)
     for complaint in complaints:
         say(f"submission: {complaint}", stderr=True)
     say(f"{len(found.inputs) - len(failed)} of {len(found.inputs)} inputs predicted into {out}", stderr=True)
     return 1 if failed or complaints else 0
+
+
+def _kept(confident: float, counted: "npt.NDArray[np.int64]", names: Sequence[str]) -> str:
+    """What is said of the pixels that a network is sure of."""
+    predicted, kept = counted.T
+    shares = [(k / n, name) for n, k, name in zip(predicted, kept, names, strict=True) if n]
+    least = ", ".join(f"{name} {share:.1%}" for share, name in sorted(shares)[:3])
+    return (
+        f"confident {confident}: {kept.sum() / predicted.sum():.1%} of the pixels keep their class, others are void; "
+        f"least of {least}"
+    )

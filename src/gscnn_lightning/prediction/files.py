@@ -1,7 +1,9 @@
 """Predictions as image files: the one place that knows their names, their contents and when a file may be written."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import get_args
 
 import cv2
@@ -9,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from gscnn_lightning.boundaries import label_boundaries
-from gscnn_lightning.classes import CITYSCAPES, CITYSCAPES_TRAIN_ID_TO_ID
+from gscnn_lightning.checks import is_number
+from gscnn_lightning.classes import CITYSCAPES, CITYSCAPES_TRAIN_ID_TO_ID, IGNORE_INDEX
 from gscnn_lightning.data.files import shown
 from gscnn_lightning.drawing.files import write_picture
 from gscnn_lightning.drawing.maps import Color, colorize_labels, gate_map, overlay_boundaries, overlay_labels
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.output import TRUST, Prediction
 from gscnn_lightning.prediction import DEFAULT_FORMATS, Format
+from gscnn_lightning.prediction.coding import Coding
 
 _NUM_GATES = 3
 
@@ -32,7 +36,7 @@ class PredictionFiles:
 
     For an image called NAME, by format:
 
-    - "labels": ``NAME_labels.png``, train ids, uint8;
+    - "labels": ``NAME_labels.png``, train ids, uint8, or what `coding` makes of them;
     - "ids": ``NAME_ids.png``, official Cityscapes ids, uint8, as the evaluation server and script read them;
     - "color": ``NAME_color.png``, class colours;
     - "overlay": ``NAME_overlay.png``, photo tinted with class colours, class outlines in white;
@@ -51,9 +55,15 @@ class PredictionFiles:
         class_colors: one RGB colour (0 to 255) per class.
         formats: what to write.
         overwrite: replace files that exist, instead of raising.
+        confident: pixels whose class has a smaller probability become void; None to keep all.
+        coding: how classes and void are written in "labels"; train ids and 255 by default.
+
+    Attributes:
+        counted: (K, 2) pixels of each class, all of them and those kept, of what was written; for `confident` only.
 
     Raises:
-        SettingError: a format is unknown, or official ids are asked of classes that are not those of Cityscapes.
+        SettingError: a format is unknown, official ids are asked of classes that are not those of Cityscapes, or the
+            probability is out of range.
     """
 
     def __init__(
@@ -63,7 +73,13 @@ class PredictionFiles:
         class_colors: Sequence[Color],
         formats: Sequence[Format] = DEFAULT_FORMATS,
         overwrite: bool = False,
+        confident: float | None = None,
+        coding: Coding | None = None,
     ) -> None:
+        if confident is not None and not (is_number(confident, 0) and confident <= 1):
+            raise SettingError(f"confident must be a probability from 0 to 1, such as 0.9, got {confident!r}")
+        if confident is not None and len(class_names) > IGNORE_INDEX:
+            raise SettingError(f"confident needs a value for void, and {len(class_names)} classes leave none of 256")
         unknown = [name for name in formats if name not in get_args(Format)]
         if unknown or not formats:
             raise SettingError(f"unknown formats {unknown}: choose from {', '.join(get_args(Format))}")
@@ -76,11 +92,16 @@ class PredictionFiles:
         self.class_colors = class_colors
         self.formats = tuple(dict.fromkeys(formats))
         self.overwrite = overwrite
+        self.confident = confident
+        self.coding = coding
+        self.counted = np.zeros((len(class_names), 2), np.int64)
+        self._counting = Lock()
 
     @property
     def trust(self) -> tuple[str, ...]:
         """Which of confidence and entropy a prediction needs for what is written."""
-        return tuple(name for name in TRUST if name in self.formats)
+        needed = ("confidence",) if self.confident is not None else ()
+        return tuple(name for name in TRUST if name in (*self.formats, *needed))
 
     def paths(self, name: str, shape_stream: bool) -> list[Path]:
         """Files that an image has when it is done.
@@ -121,17 +142,30 @@ class PredictionFiles:
             raise ValueError(
                 f"{prediction.name} has no {' and no '.join(lacking)}: make its record with trust={self.trust}"
             )
-        pictures = self._pictures(prediction)
+        pictures = self._pictures(self._confident(prediction))
         for path in self.paths(prediction.name, prediction.boundary_prob is not None):
             kind = path.name.rpartition("_")[2].removesuffix(".png")
             if not (missing_only and _is_there(path)):
                 write_picture(path, pictures[kind](), self.overwrite, photo=kind == "overlay")
 
+    def _confident(self, prediction: Prediction) -> Prediction:
+        """The same with void where the network is not sure enough."""
+        if self.confident is None:
+            return prediction
+        assert prediction.confidence is not None
+        kept = prediction.confidence >= self.confident
+        preds = np.where(kept, prediction.preds, np.uint8(IGNORE_INDEX))
+        number = len(self.counted)
+        counts = [np.bincount(labels.ravel(), minlength=number)[:number] for labels in (prediction.preds, preds)]
+        with self._counting:  # several pictures at a time
+            self.counted += np.stack(counts, axis=1)
+        return replace(prediction, preds=preds)
+
     def _pictures(self, prediction: Prediction) -> dict[str, Callable[[], npt.NDArray[np.uint8]]]:
         """How to make the picture of each file ending."""
         labels, prob = prediction.preds, prediction.boundary_prob
         pictures: dict[str, Callable[[], npt.NDArray[np.uint8]]] = {
-            "labels": lambda: labels,
+            "labels": lambda: labels if self.coding is None else self.coding.raw(labels),
             "ids": lambda: official_ids(labels),
             "color": lambda: colorize_labels(labels, self.class_colors),
             "overlay": lambda: overlay_boundaries(

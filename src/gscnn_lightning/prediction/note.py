@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gscnn_lightning.errors import DataError
+from gscnn_lightning.prediction.coding import TABLE
 from gscnn_lightning.prediction.files import ENDINGS
 from gscnn_lightning.prediction.inputs import VIDEO_SUFFIXES, Input
 from gscnn_lightning.run_folder.score_files import write_json
@@ -55,7 +56,7 @@ class MadeFiles:
 
     def __contains__(self, path: object) -> bool:
         real = Path(str(path)).resolve()
-        if real.name == NOTE and self._noted(real.parent):
+        if real.name in (NOTE, TABLE) and self._noted(real.parent):
             return True
         return any(_is_made(real, folder, self._noted(folder)) for folder in real.parents)
 
@@ -68,12 +69,19 @@ class MadeFiles:
         return self._sources[folder]
 
 
-def made_with(checkpoint: str, task: Any) -> dict[str, Any]:  # noqa: ANN401
+def made_with(
+    checkpoint: str,
+    task: Any,  # noqa: ANN401
+    confident: float | None = None,
+    classes: Path | None = None,
+) -> dict[str, Any]:
     """What predictions are made with.
 
     Args:
         checkpoint: that predicts.
         task: the task of the checkpoint.
+        confident: least probability of the classes that are written, None for any.
+        classes: class table of the labels, None for train ids.
     """
     h = task.settings
     return {
@@ -82,6 +90,8 @@ def made_with(checkpoint: str, task: Any) -> dict[str, Any]:  # noqa: ANN401
         "overlap": h.overlap,
         "scales": list(h.scales),
         "flip": h.flip_average,
+        "confident": confident,
+        "classes": None if classes is None else _digest(classes),
     }
 
 
@@ -106,6 +116,8 @@ def settle(
     """
     with _alone(note.parent):
         content = _load(note)
+        if content:  # of versions that had no such settings
+            content = {"confident": None, "classes": None, **content}
         differing = [key for key in settings if content.get(key, settings[key]) != settings[key]]
         if differing and not overwrite:
             key = differing[0]

@@ -41,6 +41,11 @@ class RunFolder:
         return self.path / "learning_curves.png"
 
     @property
+    def lr_search(self) -> Path:
+        """Losses by learning rate, of a search before the training."""
+        return self.path / "lr_search.png"
+
+    @property
     def contact_sheet(self) -> Path:
         """Photo, labels, prediction, boundaries and gates of the fixed images."""
         return self.path / "contact_sheet.png"
@@ -134,6 +139,7 @@ class RunFolder:
             ("configuration", self.config),
             ("metrics", self.metrics),
             ("learning curves", self.learning_curves),
+            ("learning rates", self.lr_search),
             ("contact sheet", self.contact_sheet),
             ("pictures", self.pictures),
             ("image scores", self.image_scores),
