@@ -21,9 +21,9 @@ was tried: a training step of the two-stream network and of the control on image
 finite gradient, and a prediction of the size of the image (`tests/models`). Larger and smaller members of a family, and
 other weights (`.dinov3_lvd1689m` and the like after the name), behave the same.
 
-- **strides** of the maps at `--model.output_stride 8`; families that cannot dilate keep their own. Where they begin with
-  "2, 4 |" the model has no map that fine, as plain transformers: a convolutional stem on the image gives the two, see
-  `gscnn_lightning.models.vit_pyramid.ViTPyramid`.
+- **strides** of the maps at `--model.output_stride 8`; families that cannot dilate keep their own. Where they begin
+  with "2, 4 |" the model has no map that fine, as plain transformers: a convolutional stem on the image gives the two,
+  see `gscnn_lightning.models.vit_pyramid.ViTPyramid`.
 - **sizes** of images that the model takes; others are padded to the next, and the maps are cut back.
 - **layer decay**: whether `--model.layer_decay` knows the layers.
 - **checkpointing**: whether `--model.grad_checkpointing` works.

@@ -102,7 +102,7 @@ def test_padded_network_compiles_without_a_graph_break():
         ("coat_lite_tiny", r"takes images of 224x224 pixels only \(Input width \(448\) doesn't match model \(224\)\)"),
         ("efficientformerv2_s0", r"takes images of 224x224 pixels only \(shape"),
         ("resnet_of_two_maps", r"it has maps of strides \[2, 4\] alone, and 3 or more are needed"),
-        ("cait_xxs24_224", r"takes images of 224x224 pixels only \(Input height"),
+        ("cait_xxs24_224", r"takes images of 224x224 pixels only \(Input width"),
         ("resnet_without_maps", "it breaks at every size"),
         ("resnet_with_other_maps", r"its maps have \[32, 32\] channels in place of \[32, 32, 48, 192, 96\]"),
         ("broken_at_once", r"cannot return feature maps: timm refuses \(no such luck\)"),
