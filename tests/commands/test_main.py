@@ -42,7 +42,7 @@ def test_list_has_every_command_in_one_line(capsys):
         (["predikt"], "predikt is no command: did you mean predict?"),
         (["data", "chek"], "data chek is no command: did you mean data check?"),
         (["data", "xyz"], "data xyz is no command: check, preview"),
-        (["xyz"], "xyz is no command: scenes, "),
+        (["xyz"], "xyz is no command: new, scenes, "),
         (["--verbose"], "--verbose is no command"),
         (["-x", "scenes"], "-x is no command"),
     ],
