@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from gscnn_lightning.data.windows import FrameWindows
+
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -68,6 +70,13 @@ class Source(ABC):
 
     def load_instances(self, index: int) -> npt.NDArray[np.int32] | None:
         """Instance map (H, W) as the data set encodes it; None without, as by default."""
+        return None
+
+    def open_windows(self, index: int) -> FrameWindows | None:
+        """A frame of which parts can be read without decoding all of it; None where that is not so, as by default.
+
+        Parts are to the bit those of what `load` gives.
+        """
         return None
 
     def fingerprint(self) -> str | None:
