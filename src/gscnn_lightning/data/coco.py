@@ -20,6 +20,7 @@ from gscnn_lightning.data.regions import (
     check_named_once,
     checked_polygons,
     is_size,
+    unpacked,
 )
 from gscnn_lightning.data.splits import check_patterns, check_splits, refuse_outside, split_path
 from gscnn_lightning.errors import DataError, SettingError
@@ -123,10 +124,12 @@ class CocoDataModule(RegionDataModule):
                 f"{file} and {self._categories_from} have different categories, such as {sorted(differing)[0]}: write "
                 "the same list, with the same ids, into both"
             )
+        # The content is several times as large as what is made of it.
+        self._read_last = None
         return self._frames(file, content, folder, split)
 
     def _content(self, file: Path) -> dict[str, Any]:
-        """What is in a file of annotations; the last one is kept, as it is asked for twice."""
+        """What is in a file of annotations; the one with the categories is kept until its frames are asked for."""
         if self._read_last is None or self._read_last[0] != file:
             self._read_last = file, read_json(file, "annotations")
         return self._read_last[1]
@@ -267,7 +270,7 @@ def _region(shape: object, label: int, size: tuple[int, int], where: str) -> tup
 
 
 def _check_runs(runs: Mapping[str, Any], size: tuple[int, int], where: str) -> None:
-    """Raise unless runs are those of an image of a size; pycocotools looks at compressed ones when it decodes them."""
+    """Raise unless runs are those of an image of a size."""
 
     def refuse(what: str) -> NoReturn:
         raise DataError(f"{where} has runs (RLE) {what}: correct or remove them")
@@ -275,10 +278,12 @@ def _check_runs(runs: Mapping[str, Any], size: tuple[int, int], where: str) -> N
     counts, shown = runs.get("counts"), runs.get("size")
     if shown != [size[1], size[0]]:
         refuse(f"of size {shown!r}, and its image has height and width {[size[1], size[0]]}")
-    if isinstance(counts, list):
-        if not all(type(count) is int and count >= 0 for count in counts):
-            refuse("with something else than whole numbers in counts")
-        if sum(counts) != math.prod(size):
-            refuse(f"of {sum(counts)} pixels, and its image has {math.prod(size)}")
-    elif not isinstance(counts, str) or not counts.isascii():
+    if isinstance(counts, str) and counts.isascii():
+        counts = unpacked(counts)
+    elif not isinstance(counts, list):
         refuse("without counts, a list of numbers or a text")
+    if not all(type(count) is int and count >= 0 for count in counts):
+        refuse("with something else than whole numbers in counts")
+    # Of too few, pycocotools leaves the rest of the mask to chance.
+    if sum(counts) != math.prod(size):
+        refuse(f"of {sum(counts)} pixels, and its image has {math.prod(size)}")

@@ -27,7 +27,7 @@ TOO_SHORT = "polygons of fewer than 3 points left out"
 ONLY_BOXES = "boxes without an outline left out"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Region:
     """A part of an image that has one class.
 
@@ -35,11 +35,11 @@ class Region:
         label: train id.
         polygons: x and y of the corners in turns, in pixels or, in frames without a size, as shares of width and
             height; all of them together are the region.
-        runs: instead of polygons, runs of pixels as COCO encodes them, compressed or not.
+        runs: instead of polygons, runs of pixels as COCO encodes them, compressed or not; they fill the image.
     """
 
     label: int
-    polygons: tuple[tuple[float, ...], ...] = ()
+    polygons: tuple[npt.NDArray[np.float64], ...] = ()
     runs: Mapping[str, Any] | None = None
 
 
@@ -65,6 +65,7 @@ class RegionSource(FileSource):
 
     Args:
         frames: what to serve.
+        number: of classes.
         background: train id of pixels in no region, 255 for void.
         overlap: what a pixel in several regions gets, see `draw`.
         problems: what is wrong with the data beside the frames, one message each.
@@ -73,12 +74,14 @@ class RegionSource(FileSource):
     def __init__(
         self,
         frames: Iterable[RegionFrame],
+        number: int,
         background: int,
         overlap: Overlap,
         problems: Sequence[str] = (),
     ) -> None:
-        # The table says nothing here: what is drawn are train ids.
-        super().__init__(frames, label_table({}, UNKNOWN), problems)
+        # What is drawn are train ids, and so are the label maps of others that are scored against it.
+        table = label_table({**{label: label for label in range(number)}, IGNORE_INDEX: IGNORE_INDEX})
+        super().__init__(frames, table, problems)
         self.background = background
         self.overlap: Overlap = overlap
 
@@ -86,7 +89,7 @@ class RegionSource(FileSource):
         """Train ids (H, W) uint8, or None of an unlabelled frame.
 
         Raises:
-            DataError: the image is unreadable, or runs are damaged.
+            DataError: the image is unreadable.
         """
         frame = self._frame(index)
         if frame.regions is None:
@@ -114,7 +117,12 @@ class RegionSource(FileSource):
         digest = hashlib.sha256(f"{self.background} {self.overlap}\n".encode())
         for index in range(len(self)):
             frame = self._frame(index)
-            digest.update(f"{frame.image.absolute()} {frame.size} {frame.regions}\n".encode(errors="surrogateescape"))
+            digest.update(f"{frame.image.absolute()} {frame.size}\n".encode(errors="surrogateescape"))
+            for region in frame.regions or ():
+                shapes = [len(polygon) for polygon in region.polygons]
+                digest.update(f"{region.label} {shapes} {region.runs}\n".encode())
+                for polygon in region.polygons:
+                    digest.update(polygon.tobytes())
         return digest.hexdigest()
 
     def _frame(self, index: int) -> RegionFrame:
@@ -136,51 +144,68 @@ def draw(frame: RegionFrame, size: tuple[int, int], background: int, overlap: Ov
 
     Returns:
         (H, W) uint8.
-
-    Raises:
-        DataError: runs are damaged.
     """
-    masks = coco_masks()
     width, height = size
-    drawn = []
-    for region in frame.regions or ():
-        try:
-            if region.runs is not None:
-                runs = region.runs
-                runs = masks.frPyObjects(runs, height, width) if isinstance(runs["counts"], list) else runs
-            else:
-                # Without a size of their own, coordinates are shares.
-                scale = np.array(size if frame.size is None else (1, 1), np.float64)
-                polygons = [(np.reshape(p, (-1, 2)) * scale).ravel().tolist() for p in region.polygons]
-                runs = masks.merge(masks.frPyObjects(polygons, height, width))
-            drawn.append((region.label, runs, int(masks.area(runs))))
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{frame.where} has runs that cannot be decoded ({error}): correct them") from error
+    drawn = [(region.label, _ends(region, frame.size is None, width, height)) for region in frame.regions or ()]
     if overlap == "smaller":
-        drawn.sort(key=lambda region: -region[2])
+        drawn.sort(key=lambda region: -int((region[1][1::2] - region[1][0::2]).sum()))
     elif overlap == "earlier":
         drawn.reverse()
     elif overlap == "classes":
         drawn.sort(key=lambda region: region[0])
-    labels = np.full((height, width), background, np.uint8)
-    taken = np.zeros((height, width), bool)
-    for label, runs, area in drawn:
-        if not area:
+    # Column by column, as the runs are: what it takes depends on the regions, and not on how large the image is.
+    labels = np.full(width * height, background, np.uint8)
+    taken = np.zeros(width * height if overlap == "void" else 0, bool)
+    for label, ends in drawn:
+        for start, stop in ends.reshape(-1, 2).tolist():
+            if overlap == "void":
+                differs = taken[start:stop] & (labels[start:stop] != label)
+                taken[start:stop] = True
+                labels[start:stop] = np.where(differs, IGNORE_INDEX, label)
+            else:
+                labels[start:stop] = label
+    return np.ascontiguousarray(labels.reshape(width, height).T)
+
+
+def _ends(region: Region, is_in_shares: bool, width: int, height: int) -> npt.NDArray[np.int64]:
+    """Where the runs of a region start and stop in turns, in pixels counted column by column."""
+    runs: Any = region.runs
+    if runs is None:
+        masks = coco_masks()
+        scale = np.array((width, height) if is_in_shares else (1, 1), np.float64)
+        polygons = [(polygon.reshape(-1, 2) * scale).ravel().tolist() for polygon in region.polygons]
+        runs = masks.merge(masks.frPyObjects(polygons, height, width))
+    counts = runs["counts"]
+    if isinstance(counts, bytes):
+        counts = counts.decode("ascii")
+    ends = np.cumsum(unpacked(counts) if isinstance(counts, str) else counts, dtype=np.int64)
+    return ends[: len(ends) // 2 * 2]  # the last run may be one of pixels outside
+
+
+def unpacked(text: str) -> list[int]:
+    """Counts of compressed runs, as rleFrString of https://github.com/cocodataset/cocoapi unpacks them.
+
+    Each has five bits per character and a sign; from the fourth on it is relative to the last but one.
+
+    Args:
+        text: the compressed runs.
+
+    Returns:
+        Numbers of pixels outside and inside in turns, column by column.
+    """
+    counts: list[int] = []
+    number = bits = 0
+    for character in text:
+        part = ord(character) - 48
+        number |= (part & 31) << bits
+        bits += 5
+        if part & 32:
             continue
-        left, top, wide, high = (int(number) for number in masks.toBbox(runs))
-        part = np.s_[top : top + high, left : left + wide]
-        try:
-            inside = masks.decode(runs)[part].astype(bool)
-        except ValueError as error:
-            raise DataError(f"{frame.where} has runs that cannot be decoded ({error}): correct them") from error
-        if overlap == "void":
-            inside_other = inside & taken[part] & (labels[part] != label)
-            taken[part] |= inside
-            labels[part][inside] = label
-            labels[part][inside_other] = IGNORE_INDEX
-        else:
-            labels[part][inside] = label
-    return labels
+        if part & 16:
+            number -= 1 << bits
+        counts.append(number + (counts[-2] if len(counts) > 2 else 0))
+        number = bits = 0
+    return counts
 
 
 def coco_masks() -> ModuleType:
@@ -201,7 +226,7 @@ def coco_masks() -> ModuleType:
 
 def checked_polygons(
     polygons: object, size: tuple[float, float], where: str, reach: float = 1.0
-) -> tuple[tuple[tuple[float, ...], ...], bool]:
+) -> tuple[tuple[npt.NDArray[np.float64], ...], bool]:
     """Polygons as pycocotools takes them.
 
     Args:
@@ -223,7 +248,7 @@ def checked_polygons(
         try:
             points = np.array(polygon, np.float64)
         except (ValueError, TypeError):
-            points = np.empty(0)
+            points = np.full(1, np.nan)
         if (
             not isinstance(polygon, list | tuple)
             or points.ndim != 1
@@ -237,12 +262,13 @@ def checked_polygons(
         outside = ((pairs < -reach * limits) | (pairs > (1 + reach) * limits)).any(axis=1)
         if outside.any():
             x, y = pairs[outside][0].tolist()
-            of = "pixels" if size != (1, 1) else "shares of width and height from 0 to 1"
+            image, of = f"{size[0]:g}x{size[1]:g} image", "pixels"
+            if size == (1, 1):
+                image, of = "image", "shares of width and height from 0 to 1"
             raise DataError(
-                f"{where} has a point ({x:g}, {y:g}) far outside of the {size[0]:g}x{size[1]:g} image: coordinates are "
-                f"{of}, correct them"
+                f"{where} has a point ({x:g}, {y:g}) far outside of the {image}: coordinates are {of}, correct them"
             )
-        kept.append(tuple(points.tolist()))
+        kept.append(points)
     return tuple(kept), len(kept) < len(polygons)
 
 
@@ -287,8 +313,8 @@ class RegionDataModule(SplitDataModule):
         self.background = IGNORE_INDEX if background is None else self.labels[background]
         self.overlap: Overlap = overlap
         others = iter(colors_of([name for name in kept if name != background]))
-        # What is in no region is black, as in the tools; the other colours are well apart from it.
-        colors = tuple((0, 0, 0) if name == background else next(others) for name in kept)
+        # Void is drawn in black.
+        colors = tuple((96, 96, 96) if name == background else next(others) for name in kept)
         super().__init__(ClassTable(tuple(kept), colors), root, **kwargs)
 
     def frames_source(
@@ -306,7 +332,7 @@ class RegionDataModule(SplitDataModule):
                     f"{where} has boxes and not one outline, the first is {boxes[0].where}: export the annotations as "
                     "polygons or masks, for segmentation"
                 )
-        return RegionSource(frames, self.background, self.overlap, problems)
+        return RegionSource(frames, self.num_classes, self.background, self.overlap, problems)
 
 
 def check_named_once(names: Iterable[str], where: str) -> None:

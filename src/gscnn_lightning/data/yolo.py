@@ -68,10 +68,13 @@ class YoloDataModule(RegionDataModule):
         self.lists_leave_root = lists_leave_root
 
     def place(self, name: str) -> object:
-        """What `data.yaml` has for a split, None if it has nothing, or nothing that is there."""
+        """What `data.yaml` has for a split, None if it has nothing, or for test nothing that is there."""
         given = self._content.get(name)
         places = given if isinstance(given, list) else [given]
-        return given if given and any(self._path(str(place)).exists() for place in places) else None
+        # Exports name a test split whether there is one or not; of the others, `read` says what is wrong.
+        is_needed = name in self.splits.get("val", ["val"]) or name in self.splits.get("train", ["train"])
+        is_there = given and (is_needed or any(self._path(str(place)).exists() for place in places))
+        return given if is_there else None
 
     def read(self, name: str, split: Split) -> RegionSource:
         """Frames of what `data.yaml` calls `name`.
