@@ -1,5 +1,6 @@
 """What all data modules share: samples, loaders, order, checks and boundary maps."""
 
+import importlib.util
 import os
 import signal
 from collections.abc import Iterable, Iterator
@@ -38,7 +39,7 @@ class Transform(Protocol):
     def set_random_seed(self, seed: int | None) -> None:
         """Restart the random numbers."""
 
-    def __call__(self, *, image: Bytes, mask: Bytes, target: Target | None) -> dict[str, Any]:
+    def __call__(self, *, image: Bytes, mask: Bytes, target: Target | None, **others: object) -> dict[str, Any]:
         """Augment one frame."""
 
 
@@ -53,11 +54,19 @@ class SegmentationDataset(Dataset[Sample]):
         seed: of the augmentation, which depends on nothing but (seed, pass through the data, index), hence neither on
             the number of workers nor of processes.
         kept: the same frames, decoded once; None to decode them whenever they are asked for.
+        windows: read what a crop needs of frames of which parts can be read, in place of decoding all of them; the
+            transform has to take `reader`, as `transforms.RandomScaleCrop` does.
     """
 
     def __init__(
-        self, source: Source, transform: Transform | None = None, seed: int = 0, kept: KeptFrames | None = None
+        self,
+        source: Source,
+        transform: Transform | None = None,
+        seed: int = 0,
+        kept: KeptFrames | None = None,
+        windows: bool = False,
     ) -> None:
+        self.windows = windows
         self.source = source
         self.kept = kept
         self.transform = transform
@@ -74,7 +83,8 @@ class SegmentationDataset(Dataset[Sample]):
         """
         turn, index, *drawn = key if isinstance(key, tuple) else (0, key)
         position, target = drawn or (None, None)
-        image, mask = (self.kept or self.source).load(index)
+        reader = self.source.open_windows(index) if self.windows and self.transform is not None else None
+        image, mask = (self.kept or self.source).load(index) if reader is None else _placeholders(reader.shape)
         if mask is not None and image.shape[:2] != mask.shape:
             raise DataError(
                 f"{self.source.name(index)} (sample {index}): image is {image.shape[1]}x{image.shape[0]} pixels, label "
@@ -84,7 +94,8 @@ class SegmentationDataset(Dataset[Sample]):
         if self.transform is not None and mask is not None:
             entropy = (self.seed, turn, index) if position is None else (self.seed, turn, index, position)
             self.transform.set_random_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-            augmented = self.transform(image=image, mask=mask, target=target)
+            others = {} if reader is None else {"reader": reader}
+            augmented = self.transform(image=image, mask=mask, target=target, **others)
             image, mask = augmented["image"], augmented["mask"]
         elif (instances := self.source.load_instances(index)) is not None:
             sample["instances"] = torch.from_numpy(instances)
@@ -110,6 +121,11 @@ class ResumableLoader(DataLoader[Sample]):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing to restore."""
+
+
+def _placeholders(shape: tuple[int, int]) -> tuple[Bytes, Bytes]:
+    """Image and mask that have a size and take no memory."""
+    return np.broadcast_to(np.uint8(0), (*shape, 3)), np.broadcast_to(np.uint8(0), shape)
 
 
 def planes(image: Bytes) -> Tensor:
@@ -146,6 +162,10 @@ class SegmentationDataModule(pl.LightningDataModule):
         cache_gb: memory per machine, in 10^9 bytes, for decoded training frames, 0 for none. As many as fit, at 4 bytes
             per pixel, are decoded once and not in every epoch; the processes of all devices of a machine share them.
             On Linux.
+        windows: read from TIFF files what a training crop needs, in place of decoding the whole picture: for pictures
+            far larger than crops, such as aerial ones, in tiles or strips without lossy compression, upright, 8 bits,
+            grey or RGB. Samples are the same to the bit. Other files are decoded as a whole; so are label maps in other
+            formats, and those of crops with `class_uniform_over` "frame". Needs tifffile (the extra "tiles").
         boundary_radius: reach of the boundary maps in pixels, see `label_boundaries`.
         boundary_variant: "paper", or "release": contact with void and the frame of the crop are boundaries too, the
             rule that the published checkpoint was trained with (which also took class 0 for void; not here).
@@ -176,6 +196,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         blur: float = 0.5,
         samples_per_epoch: int | None = None,
         cache_gb: float = 1.0,
+        windows: bool = False,
         boundary_radius: float = 2,
         boundary_variant: Literal["paper", "release"] = "paper",
     ) -> None:
@@ -214,6 +235,11 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.class_uniform_over = class_uniform_over
         self.samples_per_epoch = samples_per_epoch
         self.cache_gb = cache_gb
+        if windows and crop_size is None:
+            raise SettingError("windows reads what a crop needs, and crop_size is None: give one, or leave windows out")
+        if windows and importlib.util.find_spec("tifffile") is None:
+            raise SettingError("windows needs tifffile: pip install 'gscnn-lightning[tiles]', or leave it out")
+        self.windows = windows
         if boundary_variant not in ("paper", "release"):
             raise SettingError(f"boundary_variant must be 'paper' or 'release', got {boundary_variant!r}")
         if not is_number(boundary_radius, 1):
@@ -315,13 +341,21 @@ class SegmentationDataModule(pl.LightningDataModule):
             return SegmentationDataset(source)
         from gscnn_lightning.data.transforms import training_transform  # slow to import, needed for training only
 
+        whole: list[int] = []
+        if self.windows:
+            whole = [index for index in range(len(source)) if source.open_windows(index) is None]
+            if whole:
+                rank_zero_info(
+                    f"{split}: {len(whole)} of {len(source)} images are decoded as a whole, the first is "
+                    f"{source.name(whole[0])}: windows are read of TIFF files of 8 bits without lossy compression"
+                )
         kept = None
-        if self.cache_gb and can_keep():
+        if self.cache_gb and can_keep() and not (self.windows and len(whole) < len(source)):
             world = self._process()[1]
             kept = KeptFrames(source, self.cache_gb, _told_to_all if world > 1 and _is_connected() else None)
             if self._process()[0] == 0 and (said := kept.said()):
                 rank_zero_info(f"train: {said}")
-        return SegmentationDataset(source, training_transform(**self.augmentation), self.seed, kept)
+        return SegmentationDataset(source, training_transform(**self.augmentation), self.seed, kept, self.windows)
 
     def checked_source(self, split: Split) -> Source:
         """The frames of a split after their `Source.check`, the same object every time.

@@ -16,6 +16,7 @@ from gscnn_lightning.classes import IGNORE_INDEX
 from gscnn_lightning.data.ahead import results_in_order
 from gscnn_lightning.data.pictures import FIRST, Header, look, read_map, read_picture, told_once
 from gscnn_lightning.data.source import Source
+from gscnn_lightning.data.windows import FileWindows, FrameWindows, open_tiff
 from gscnn_lightning.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm"})
@@ -159,6 +160,23 @@ class FileSource(Source):
             raise DataError(f"{path} (sample {index}) has shape {raw.shape}: instance maps have one channel")
         return raw.astype(np.int32)
 
+    def open_windows(self, index: int) -> FrameWindows | None:
+        """Parts of a frame whose image is a TIFF file that `windows.open_tiff` takes; None of others."""
+        frame = self.frames[index]
+        # What is drawn when it is asked for is no file of labels.
+        if frame.labels is None or (image := open_tiff(frame.image)) is None:
+            return None
+        path, colored = frame.labels, len(self.table) == _COLORS
+        labels = open_tiff(path, colors=colored, ids=not colored)
+        if labels is not None and labels.shape != image.shape:
+            return None  # which is refused by whoever decodes them
+        called = f"{path} (sample {index})"
+
+        def translated(raw: npt.NDArray[Any]) -> Bytes:
+            return translated_labels(raw, self.table, called)
+
+        return FileWindows(image, labels, lambda: read_labels(path, self.table, called), translated)
+
     def check(self) -> None:
         """Report what can be known without decoding: unpaired files, and what `check_frame` finds.
 
@@ -297,7 +315,20 @@ def read_labels(file: Path | bytes, table: Bytes, called: str) -> Bytes:
     Raises:
         DataError: the file is unreadable or truncated, or has a value outside the table.
     """
-    raw = read_map(file, called, indices=len(table) == _IDS)
+    return translated_labels(read_map(file, called, indices=len(table) == _IDS), table, called)
+
+
+def translated_labels(raw: npt.NDArray[Any], table: Bytes, called: str) -> Bytes:
+    """Train ids of stored values, see `translate`.
+
+    Args:
+        raw: the values.
+        table: from `label_table` or `color_table`.
+        called: what messages call the label map.
+
+    Raises:
+        DataError: the pixels are of another kind, or there is a value outside the table.
+    """
     labels = translate(raw, table)
     if labels is None:
         raise DataError(f"{called} has shape {raw.shape} and type {raw.dtype}: label maps are {_KINDS[len(table)]}")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from gscnn_lightning.data.windows import FrameWindows
+
 if TYPE_CHECKING:
     from gscnn_lightning.data.class_tiles import ClassTiles
 
@@ -73,6 +75,13 @@ class Source(ABC):
 
     def load_instances(self, index: int) -> npt.NDArray[np.int32] | None:
         """Instance map (H, W) as the data set encodes it; None without, as by default."""
+        return None
+
+    def open_windows(self, index: int) -> FrameWindows | None:
+        """A frame of which parts can be read without decoding all of it; None where that is not so, as by default.
+
+        Parts are to the bit those of what `load` gives.
+        """
         return None
 
     def fingerprint(self) -> str | None:

@@ -1,6 +1,7 @@
 """Training augmentation from plain numbers, as an albumentations pipeline."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 # albumentations asks PyPI for a newer version while it is imported; training machines are often offline.
@@ -98,11 +99,19 @@ class RandomScaleCrop(A.DualTransform):
         """Draw the window: top, left, height and width in source pixels."""
         factor = self.random_generator.uniform(*self.scale)
         window = [max(1, round(length / factor)) for length in self.size]
-        center = None
-        if data.get("target") is not None:
-            center = _target_pixel(data["mask"], data["target"], self.random_generator)
+        center, reader = None, data.get("reader")
+        height, width = params["shape"][:2]
+        if (target := data.get("target")) is not None:
+            bottom, right = min(target.top + TILE, height), min(target.left + TILE, width)
+            tile = (
+                data["mask"][target.top : bottom, target.left : right]
+                if reader is None
+                else reader.labels(target.top, target.left, bottom, right)
+            )
+            center = _target_pixel(tile, target, self.random_generator)
         elif self.random_generator.random() < self.class_uniform:
-            center = _random_class_pixel(data["mask"], self.random_generator)
+            mask = data["mask"] if reader is None else reader.labels(0, 0, height, width)
+            center = _random_class_pixel(mask, self.random_generator)
         corner = []
         for axis, (length, full) in enumerate(zip(window, params["shape"][:2], strict=True)):
             # A window larger than the image lies anywhere around it, a smaller one anywhere inside.
@@ -110,6 +119,18 @@ class RandomScaleCrop(A.DualTransform):
             start = self.random_generator.integers(low, high + 1)
             corner.append(int(start) if center is None else int(np.clip(center[axis] - length // 2, low, high)))
         return {"window": (*corner, *window)}
+
+    def apply_with_params(self, params: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Apply to image and mask, or to what a `windows.FrameWindows` called `reader` has in their place."""
+        reader = kwargs.pop("reader", None)
+        if reader is None:
+            result: dict[str, Any] = super().apply_with_params(params, *args, **kwargs)
+            return result
+        window = params["window"]
+        whole = (0, 0, *window[2:])
+        image = self.apply(_filled(window, reader.shape, reader.image, self.GREY), whole)
+        mask = self.apply_to_mask(_filled(window, reader.shape, reader.labels, IGNORE_INDEX), whole)
+        return {**kwargs, "image": np.ascontiguousarray(image), "mask": np.ascontiguousarray(mask)}
 
     def apply(self, img: Array, window: tuple[int, int, int, int], **_: object) -> Array:
         """Crop and resize an image: bilinear, and averaging once it shrinks to less than half.
@@ -136,12 +157,22 @@ class RandomScaleCrop(A.DualTransform):
 
 def _cut(img: Array, window: tuple[int, int, int, int], fill: int | tuple[int, ...]) -> Array:
     """The window of an image, filled where it reaches over the edge."""
+    return _filled(window, img.shape, lambda top, left, bottom, right: img[top:bottom, left:right], fill)
+
+
+def _filled(
+    window: tuple[int, int, int, int],
+    shape: tuple[int, ...],
+    read: Callable[[int, int, int, int], Array],
+    fill: int | tuple[int, ...],
+) -> Array:
+    """The part of a window that is inside of an image, as it is read, and what is outside."""
     top, left, height, width = window
     bottom, right = top + height, left + width
-    inside = img[max(top, 0) : bottom, max(left, 0) : right]
+    inside = read(max(top, 0), max(left, 0), min(bottom, shape[0]), min(right, shape[1]))
     if inside.shape[:2] == (height, width):
         return inside
-    margins = max(-top, 0), max(bottom - img.shape[0], 0), max(-left, 0), max(right - img.shape[1], 0)
+    margins = max(-top, 0), max(bottom - shape[0], 0), max(-left, 0), max(right - shape[1], 0)
     return cv2.copyMakeBorder(inside, *margins, cv2.BORDER_CONSTANT, value=fill)
 
 
@@ -153,9 +184,8 @@ def _random_class_pixel(mask: Array, rng: np.random.Generator) -> tuple[int, int
     return _random_pixel(mask, rng.choice(classes), rng) if len(classes) else None
 
 
-def _target_pixel(mask: Array, target: Target, rng: np.random.Generator) -> tuple[int, int] | None:
-    """Row and column of a random pixel of the target's class within its tile, None if it has gone."""
-    tile = mask[target.top : target.top + TILE, target.left : target.left + TILE]
+def _target_pixel(tile: Array, target: Target, rng: np.random.Generator) -> tuple[int, int] | None:
+    """Row and column in the frame of a random pixel of the target's class within its tile, None if it has gone."""
     pixel = _random_pixel(tile, target.label, rng)
     return None if pixel is None else (target.top + pixel[0], target.left + pixel[1])
 
