@@ -5,7 +5,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from tests.data.shards.test_shards import SETTINGS, assert_same, frames
+from tests.data.shards.test_shards import SETTINGS, assert_same, assert_steady, frames
 from tests.data.test_base import epochs
 
 from gscnn_lightning.data import FolderDataModule, ShardsDataModule
@@ -40,6 +40,10 @@ def test_batches_are_those_from_files(workers, files):
     data = ShardsDataModule(ROOT, num_workers=workers, **SAMPLED)
     assert_same(epochs(data, 2), expected)
     assert_same(list(data.val_dataloader()), list(FolderDataModule(files, "classes.yaml").val_dataloader()))
+
+
+def test_memory_and_open_files_stay_the_same_for_ten_epochs(files):
+    assert_steady(ROOT)
 
 
 def test_copies_are_made_as_far_as_there_is_room(files, tmp_path, monkeypatch):

@@ -95,6 +95,33 @@ def test_batches_are_those_from_files(workers, settings, packed):
     assert data.class_colors == files.class_colors
 
 
+def used():
+    """Bytes of memory that are not shared, and open files, of this process and those that it started."""
+    pids = [os.getpid(), *map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())]
+    lines = [line for pid in pids for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
+    memory = sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+    return memory, sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids), len(pids)
+
+
+def assert_steady(root):
+    """Ten epochs of two loading processes take no more memory and open files at their end than after some of them."""
+    data = ShardsDataModule(root, num_workers=2, cache_gb=0.0, samples_per_epoch=30, **SETTINGS)
+    loader = data.train_dataloader()
+    seen = []
+    for epoch in range(10):
+        loader.sampler.set_epoch(epoch)
+        assert sum(1 for _ in loader) == 15
+        seen.append(used())
+    middle, late = seen[3:5], seen[8:]
+    assert max(row[0] for row in late) <= max(row[0] for row in middle) + 8e6, seen
+    assert max(row[1] for row in late) <= max(row[1] for row in middle), seen
+    assert late[-1][2] >= 3
+
+
+def test_memory_and_open_files_stay_the_same_for_ten_epochs(packed):
+    assert_steady(str(packed / "shards"))
+
+
 def test_shards_are_what_litdata_reads(packed):
     from litdata import StreamingDataset
 
