@@ -14,10 +14,6 @@ LONGEST_CELL = 25
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
-# The first is run with the other tests, all of them by `make notebooks`.
-runs = pytest.mark.parametrize(
-    "path", [pytest.param(p, marks=[pytest.mark.slow] if p != NOTEBOOKS[0] else [], id=p.stem) for p in NOTEBOOKS]
-)
 
 
 def test_notebooks_are_numbered():
@@ -37,7 +33,8 @@ def test_notebook_is_thin_and_stripped(path):
     assert longest <= LONGEST_CELL, f"a cell has {longest} lines: logic belongs into the library"
 
 
-@runs
+@pytest.mark.slow
+@each_notebook
 def test_notebook_runs(path, tmp_path, monkeypatch):
     # Shell cells call the commands of the environment that runs the tests, activated or not.
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

@@ -49,6 +49,7 @@ def without_slurm(environment):
     return {name: value for name, value in environment.items() if not name.startswith("SLURM")}
 
 
+@pytest.mark.slow  # three trainings of the command
 def test_job_is_started_again_and_goes_on_to_the_same_end(cluster, tmp_path):
     write_config(tmp_path / "tiny.yaml")
     assert start(tmp_path, without_slurm(cluster), "--trainer.logger.name=whole").wait(120) == 0

@@ -256,6 +256,7 @@ def test_training_is_compiled_once(monkeypatch, backend):
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+@pytest.mark.slow  # half a minute of compiling
 def test_lightnings_own_way_of_compiling_trains_scores_and_predicts(tmp_path):
     torch._dynamo.reset()
     settings = {"size": (64, 128), "train_samples": 2, "val_samples": 1, "batch_size": 2, "num_workers": 0}

@@ -78,10 +78,11 @@ def test_what_is_converted_is_a_note_and_no_problem(config, tmp_path, capsys):
 
 def test_a_problem_of_several_splits_is_said_once(config, tmp_path, capsys):
     (tmp_path / "data/masks").rename(tmp_path / "data/labels")
-    stopped(["data", "check", "--config", config], 2)
-    error = capsys.readouterr().err
-    assert error.count("data/masks/train is missing") == 1
-    assert error.count("data/masks/val is missing") == 1
+    stopped(["data", "check", "--config", config], 1)
+    out = capsys.readouterr().out
+    assert out.count("data/masks/train is missing") == 1
+    assert out.count("data/masks/val is missing") == 1
+    assert "2 problems" in out
     made.save(tmp_path / "data/masks/train/f0.png", made.raw_mask())
     stopped(["data", "check", "--config", config], 1)
     out = capsys.readouterr().out

@@ -146,7 +146,7 @@ class TrainingStep:
         self.loss = loss
         self._subject = subject
         trainer, model = subject.settings["trainer"], subject.settings["model"]
-        rates = (model["backbone_lr_scale"], model["layer_decay"])
+        rates = (model["backbone_lr_scale"], model.get("layer_decay"))
         self.optimizer = made_optimizer(network, subject.settings["optimizer"], *rates)
         # In the optimizer's order, as Lightning has them: their norm is then the same to the last digit.
         self._parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]

@@ -31,7 +31,7 @@ def balanced_class_weights(shares: Sequence[float]) -> list[float]:
 
     Example:
         >>> [round(weight, 3) for weight in balanced_class_weights([0.7, 0.299, 0.001])]
-        [0.687, 1.311, 17.48]
+        [0.762, 1.493, 19.893]
     """
     if not are_numbers(shares, lambda share: share >= 0) or not any(shares):
         raise SettingError(f"shares is {shares!r}: give the share of every class, 0 or more, and one above 0")
