@@ -12,6 +12,7 @@ from gscnn_lightning.models.backbone import Backbone
 from gscnn_lightning.models.boundary_head import BoundaryHead
 from gscnn_lightning.models.image_gradient import GradientKind, ImageGradient
 from gscnn_lightning.models.layers import Norm, check_beside, conv_norm, resize_like, resize_strided
+from gscnn_lightning.models.pretrained import PretrainedMixin
 from gscnn_lightning.models.refinement import ConvexUpsampling
 from gscnn_lightning.models.shape_stream import ShapeStream
 from gscnn_lightning.output import GSCNNOutput
@@ -22,7 +23,7 @@ Refine = Literal["none", "convex"]
 _BRIGHTEST = 16
 
 
-class GSCNN(nn.Module):
+class GSCNN(PretrainedMixin, nn.Module):
     """Gated-SCNN on any timm backbone that returns feature maps.
 
     Args:
@@ -51,6 +52,9 @@ class GSCNN(nn.Module):
         boundary_supervision: the control has a boundary head in training, see `BoundaryHead`, for the boundary losses;
             in evaluation it is the control as it is. What the supervision alone does, without the stream.
 
+    Attributes:
+        arguments: all of the above by name, as given or by default.
+
     Raises:
         BackboneError: the backbone is unknown or cannot serve.
         WeightsError: pretrained weights cannot be fetched.
@@ -78,7 +82,9 @@ class GSCNN(nn.Module):
         refine: Refine = "none",
         boundary_supervision: bool = False,
     ) -> None:
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
+        self.arguments = given
         if refine not in ("none", "convex"):
             raise SettingError(f"refine is {refine!r}: use 'none' or 'convex'")
         if not is_whole(num_classes, 2):

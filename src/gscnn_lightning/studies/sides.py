@@ -6,6 +6,7 @@ from typing import Any
 
 from gscnn_lightning.checkpoint import load_task, read_checkpoint
 from gscnn_lightning.errors import SettingError
+from gscnn_lightning.hub_files import is_hub_model
 from gscnn_lightning.metrics.evaluation import Evaluation
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.scoring.codings import Coding
@@ -29,7 +30,7 @@ def members_of(given: str) -> tuple[str, ...]:
 
 def _member(given: str) -> str:
     run = RunFolder(Path(given))
-    if not run.path.is_dir():
+    if is_hub_model(given) or not run.path.is_dir():
         read_checkpoint(given)
         return given
     for checkpoint in (run.best_checkpoint, run.last_checkpoint):
@@ -47,7 +48,7 @@ def _member(given: str) -> str:
 
 def is_checkpoint(member: str) -> bool:
     """Whether a member is a checkpoint; else it is a folder of label maps."""
-    return not Path(member).is_dir()
+    return is_hub_model(member) or not Path(member).is_dir()
 
 
 def make_side(
