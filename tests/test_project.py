@@ -51,6 +51,7 @@ def _opens(node):
         not in (
             "os",
             "Image",
+            "tarfile",
         )
     )
 

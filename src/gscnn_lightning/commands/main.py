@@ -24,6 +24,7 @@ COMMANDS: dict[tuple[str, ...], str] = {
     ("ablate",): "ablate.ablate",
     ("sweep",): "sweep.sweep",
     ("cost",): "cost.cost",
+    ("demo",): "demo.demo",
     ("publish",): "publish.publish",
     ("import-release",): "import_release.import_release",
     ("bench", "data"): "bench.data",
