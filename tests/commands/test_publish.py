@@ -12,9 +12,12 @@ from tests.made_run import write_run
 from tests.tiny import write_checkpoint
 
 from gscnn_lightning.checkpoint import load_task
+from gscnn_lightning.checkpoint_io import WholeCheckpoints
 from gscnn_lightning.classes import ClassTable
 from gscnn_lightning.commands.main import main as tools
+from gscnn_lightning.errors import WeightsError
 from gscnn_lightning.models.weights import read_encoder_weights
+from gscnn_lightning.studies.sides import is_checkpoint, members_of
 
 hub = pytest.importorskip("huggingface_hub")
 pytest.importorskip("safetensors")
@@ -124,6 +127,16 @@ def test_the_task_of_a_folder_is_that_of_the_checkpoint(run, published):
         assert torch.equal(task(image).seg_logits, run[1](image).seg_logits)
     assert (tuple(task.class_names), tuple(map(tuple, task.class_colors))) == (TABLE.names, TABLE.colors)
     assert list(task.settings.boundary_tolerances) == [1, 3]
+
+
+def test_comparisons_and_validations_take_the_folder(run, published):
+    """As `gscnn compare` and ``gscnn-fit validate --ckpt_path`` read it."""
+    assert members_of(str(published)) == (str(published),)
+    assert is_checkpoint(str(published))
+    content = WholeCheckpoints().load_checkpoint(str(published))
+    run[1].check_checkpoint(content)
+    with pytest.raises(WeightsError, match="has weights alone, without the state of a training"):
+        run[1].check_checkpoint(content, fit=True)
 
 
 def test_a_training_can_start_from_its_backbone(run, published):

@@ -1,12 +1,14 @@
 """Networks as folders and on a hub: saved, loaded, refused, and what is asked of ``huggingface_hub``."""
 
 import json
+import os
 import subprocess
 import sys
 from unittest import mock
 
 import pytest
 import torch
+from tests.models.hub_server import COMMIT, hub_server
 from tests.tiny import SETTINGS
 
 from gscnn_lightning import hub_files
@@ -53,21 +55,41 @@ def change(folder, **changes):
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
-def test_a_fresh_process_gets_the_same_logits_from_the_folder_alone(network, saved):
+PROGRAM = """
+import sys, torch
+from gscnn_lightning import GSCNN
+image, found = torch.load("image.pt"), []
+for name in ("net", "hf:somebody/net"):
+    network = GSCNN.from_pretrained(name)
+    output = network(image)
+    found.append([output.seg_logits, output.boundary_logits, network.class_names])
+torch.save(found, "found.pt")
+print(network.push_to_hub("somebody/net", token="hf_x", private=True))
+"""
+
+
+def test_a_fresh_process_gets_the_same_logits_from_a_folder_and_from_a_hub(network, saved):
+    """And uploads the very same files; the hub is one on this machine, asked by the library's own code."""
     image = torch.randint(0, 256, (1, 3, 45, 61), dtype=torch.uint8)
-    torch.save(image, saved.parent / "image.pt")
-    program = (
-        "import sys, torch; from gscnn_lightning import GSCNN; n = GSCNN.from_pretrained(sys.argv[1]);"
-        "o = n(torch.load(sys.argv[2])); torch.save([o.seg_logits, o.boundary_logits, n.class_names], sys.argv[3])"
-    )
-    paths = [str(saved), str(saved.parent / "image.pt"), str(saved.parent / "out.pt")]
-    subprocess.run([sys.executable, "-c", program, *paths], check=True)
-    logits, boundaries, names = torch.load(paths[2])
+    folder = saved.parent
+    torch.save(image, folder / "image.pt")
+    files = {name: (saved / name).read_bytes() for name in ("config.json", "model.safetensors", "README.md")}
+    files["pytorch_model.bin"] = b"never asked for"
+    with hub_server(files) as (address, committed, asked):
+        environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_XET": "1"}
+        program = [sys.executable, "-c", PROGRAM]
+        done = subprocess.run(program, check=True, cwd=folder, env=environment, capture_output=True, encoding="utf-8")
     with torch.no_grad():
         output = network(image)
-    assert torch.equal(logits, output.seg_logits)
-    assert torch.equal(boundaries, output.boundary_logits)
-    assert list(names) == NAMES
+    for logits, boundaries, names in torch.load(folder / "found.pt"):
+        assert torch.equal(logits, output.seg_logits)
+        assert torch.equal(boundaries, output.boundary_logits)
+        assert list(names) == NAMES
+    assert not any("pytorch_model.bin" in path or "/README.md" in path for path in asked)
+    assert sorted(committed) == ["README.md", "config.json", "model.safetensors"]
+    for name in ("config.json", "model.safetensors"):
+        assert committed[name] == files[name]
+    assert done.stdout.strip() == f"{address}/somebody/net/commit/{COMMIT}"
 
 
 def test_the_config_says_all_that_the_network_was_made_with(network, saved):
