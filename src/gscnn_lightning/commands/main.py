@@ -23,6 +23,7 @@ COMMANDS: dict[tuple[str, ...], str] = {
     ("report",): "report.report",
     ("ablate",): "ablate.ablate",
     ("sweep",): "sweep.sweep",
+    ("export",): "export.export",
     ("cost",): "cost.cost",
     ("import-release",): "import_release.import_release",
     ("bench", "data"): "bench.data",
