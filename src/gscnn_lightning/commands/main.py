@@ -23,6 +23,7 @@ COMMANDS: dict[tuple[str, ...], str] = {
     ("report",): "report.report",
     ("ablate",): "ablate.ablate",
     ("sweep",): "sweep.sweep",
+    ("export",): "export.export",
     ("cost",): "cost.cost",
     ("demo",): "demo.demo",
     ("publish",): "publish.publish",

@@ -11,7 +11,7 @@ from gscnn_lightning.models.aspp import BoundaryASPP, JoiningConv2d
 from gscnn_lightning.models.backbone import Backbone
 from gscnn_lightning.models.boundary_head import BoundaryHead
 from gscnn_lightning.models.image_gradient import GradientKind, ImageGradient
-from gscnn_lightning.models.layers import Norm, check_beside, conv_norm, resize_like, resize_strided
+from gscnn_lightning.models.layers import Norm, check_beside, conv_norm, resize_by_area, resize_like, resize_strided
 from gscnn_lightning.models.pretrained import PretrainedMixin
 from gscnn_lightning.models.refinement import ConvexUpsampling
 from gscnn_lightning.models.shape_stream import ShapeStream
@@ -205,7 +205,7 @@ class GSCNN(PretrainedMixin, nn.Module):
         gradient = self.image_gradient(image) if gradient is None else gradient.to(logits.dtype)
         if gradient.shape[-2:] != logits.shape[-2:]:
             # Where the shape stream runs below image size the gradient is averaged, so that no thin edge falls between.
-            gradient = nn.functional.interpolate(gradient, size=logits.shape[-2:], mode="area")
+            gradient = resize_by_area(gradient, (logits.shape[-2], logits.shape[-1]))
         evidence = torch.cat([logits.sigmoid(), gradient.to(logits.dtype)], dim=1)
         return logits, self.boundary_fusion(evidence).sigmoid(), gates, [*features, logits]
 

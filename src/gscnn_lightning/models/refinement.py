@@ -94,7 +94,8 @@ def convex_combination(scores: Tensor, weights: Tensor) -> Tensor:
                 [3., 3., 4.]])
     """
     (h, w), (height, width) = scores.shape[-2:], weights.shape[-2:]
-    down, across = -(-height // h), -(-width // w)
+    # Rounded up, but not by way of negative numbers, which exported programs round towards zero.
+    down, across = (height + h - 1) // h, (width + w - 1) // w
     weights = F.pad(weights, (0, across * w - width, 0, down * h - height))
     # Places of one coarse place side by side: nothing of the size of all scores is made nine times.
     weights = weights.unflatten(-1, (w, across)).unflatten(-3, (h, down)).unsqueeze(1)  # (B, 1, 9, h, down, w, across)
