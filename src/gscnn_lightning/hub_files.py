@@ -124,6 +124,15 @@ def _fetched(
     return folder
 
 
+def weights_file(checkpoint: str) -> Path:
+    """The file with the weights: a checkpoint itself, or the one of a network of a hub.
+
+    Raises:
+        WeightsError: as in `model_folder`.
+    """
+    return model_folder(checkpoint) / WEIGHTS if is_hub_model(checkpoint) else Path(checkpoint)
+
+
 def hub_reason(error: Exception) -> str:
     """What went wrong at the hub, and what helps, in one line."""
     kind = type(error).__name__

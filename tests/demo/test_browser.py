@@ -13,7 +13,6 @@ from tests.demo.made import COLORS, NAMES, write_network
 from tests.tiny import write_checkpoint
 
 from gscnn_lightning.classes import CAMVID
-from gscnn_lightning.commands.main import COMMANDS
 from gscnn_lightning.commands.main import main as tools
 from gscnn_lightning.data.scenes.draw import draw_scene
 from gscnn_lightning.demo.runtime import copy_runtime
@@ -239,8 +238,6 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(page, driver, web, tmp_path
 
 
 def test_labels_in_the_page_are_those_of_predict(page, web, tmp_path, monkeypatch):
-    if ("export",) not in COMMANDS:
-        pytest.skip("there is no gscnn export")
     monkeypatch.chdir(tmp_path)
     write_checkpoint(tmp_path / "best.ckpt", CAMVID, image_gradient="sobel")
     photo = write_photo(tmp_path / "street.png")

@@ -47,13 +47,13 @@ def demo(
     from gscnn_lightning.prediction.files import output_folder
     from gscnn_lightning.terminal import say
 
-    network = read_network(model)
+    read_network(model)  # before a folder is made
     out = output_folder(out)
     if any(out.iterdir()) and not ((out / ABOUT).is_file() and overwrite):
         what = "has a page already: choose another --out, or --overwrite true"
         what = what if (out / ABOUT).is_file() else "is not empty, and no page: choose another --out"
         raise SettingError(f"{out} {what}")
-    made = make_site(network, out, model.stem if title is None else title, picture, runtime, webgpu)
+    made = make_site(model, out, model.stem if title is None else title, picture, runtime, webgpu)
     size = sum(path.stat().st_size for path in made) / 1e6
     say(f"{out} has the page: {len(made)} files, {size:.0f} MB, the largest {made[0].relative_to(out)}")
     if not serve:

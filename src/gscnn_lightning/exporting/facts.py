@@ -4,11 +4,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from gscnn_lightning.classes import ClassTable
 from gscnn_lightning.errors import ExportError, GSCNNError
+from gscnn_lightning.hub_files import HUB, weights_file
 from gscnn_lightning.run_folder import run_of_checkpoint
 from gscnn_lightning.shipped_configs import read_config
 from gscnn_lightning.version import __version__
@@ -68,7 +68,7 @@ def facts_of(task: Any, checkpoint: str, gates: bool, size: tuple[int, int] | No
         size: height and width, if they are fixed.
     """
     h = task.settings
-    with Path(checkpoint).open("rb") as file:
+    with weights_file(checkpoint).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Facts(
         tuple(task.class_names),
@@ -152,7 +152,7 @@ def _sides(value: Any) -> tuple[int, int] | None:  # noqa: ANN401
 
 def _crop_size(checkpoint: str) -> tuple[int, int] | None:
     """Crops of the run that a checkpoint lies in, by its config."""
-    run = run_of_checkpoint(checkpoint)
+    run = None if checkpoint.startswith(HUB) else run_of_checkpoint(checkpoint)
     try:
         data = read_config(str(run.config)).get("data") if run is not None else None
         return _sides(data["init_args"]["crop_size"]) if isinstance(data, dict) else None

@@ -1,12 +1,11 @@
 // The page: pictures in, layers out. The network is in worker.js.
 
 const $ = (id) => document.getElementById(id);
-const SMALLEST = 32;
 const stage = $("stage"), photo = $("photo").getContext("2d"), layer = $("layer").getContext("2d");
 // Transparent parts of a picture are black.
 const grab = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true, alpha: false });
 const about = await (await fetch("model.json")).json();
-const colors = about.classes.map((c) => c.color);
+const SMALLEST = about.smallest, colors = about.classes.map((c) => c.color);
 const state = { result: null, source: null, name: "picture", alone: null, point: null, turn: 0, stream: null };
 
 // ---- what is said ----------------------------------------------------------------------------------------------------

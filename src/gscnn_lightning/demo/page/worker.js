@@ -62,15 +62,15 @@ async function load(given) {
   throw problem;
 }
 
-/** RGBA pixels as the network takes them. */
+/** RGBA pixels as the network takes them: bytes of RGB, pixel by pixel. */
 function tensor(pixels, width, height) {
-  const { type, layout, name, scale } = about.input, area = width * height;
-  const data = type === "uint8" ? new Uint8Array(3 * area) : new Float32Array(3 * area);
-  const [step, plane] = layout === "NHWC" ? [3, 1] : [1, area];
-  for (let c = 0; c < 3; c++)
-    for (let i = 0, from = c, to = c * plane; i < area; i++, from += 4, to += step) data[to] = scale === 1 ? pixels[from] : pixels[from] * scale;
-  const dims = layout === "NHWC" ? [1, height, width, 3] : [1, 3, height, width];
-  return { [name]: new session.ort.Tensor(type, data, dims) };
+  const data = new Uint8Array(3 * width * height);
+  for (let from = 0, to = 0; to < data.length; from += 4) {
+    data[to++] = pixels[from];
+    data[to++] = pixels[from + 1];
+    data[to++] = pixels[from + 2];
+  }
+  return { [about.input]: new session.ort.Tensor("uint8", data, [1, height, width, 3]) };
 }
 
 async function run({ pixels, width, height }) {
