@@ -1,5 +1,6 @@
 """`gscnn publish`, and the folders that it makes in place of checkpoints."""
 
+import hashlib
 import json
 from unittest import mock
 
@@ -16,6 +17,7 @@ from gscnn_lightning.checkpoint_io import WholeCheckpoints
 from gscnn_lightning.classes import ClassTable
 from gscnn_lightning.commands.main import main as tools
 from gscnn_lightning.errors import WeightsError
+from gscnn_lightning.exporting.facts import facts_of
 from gscnn_lightning.models.weights import read_encoder_weights
 from gscnn_lightning.studies.sides import is_checkpoint, members_of
 
@@ -137,6 +139,12 @@ def test_comparisons_and_validations_take_the_folder(run, published):
     run[1].check_checkpoint(content)
     with pytest.raises(WeightsError, match="has weights alone, without the state of a training"):
         run[1].check_checkpoint(content, fit=True)
+
+
+def test_an_export_of_the_folder_names_its_weights(published):
+    facts = facts_of(load_task(str(published), "cpu"), str(published), gates=True, size=None)
+    assert facts.checkpoint == hashlib.sha256((published / "model.safetensors").read_bytes()).hexdigest()
+    assert facts.class_names == TABLE.names
 
 
 def test_a_training_can_start_from_its_backbone(run, published):
