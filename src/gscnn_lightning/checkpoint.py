@@ -1,15 +1,17 @@
-"""Checkpoints of ``gscnn-fit`` for use without a trainer."""
+"""Checkpoints of ``gscnn-fit``, and networks exported from them, for use without a trainer."""
 
 from collections.abc import Collection
 from typing import Any
 
 import torch
 
-from gscnn_lightning.errors import SettingError
+from gscnn_lightning.errors import ExportError, SettingError
+from gscnn_lightning.exporting.network import ExportedNetwork
+from gscnn_lightning.exporting.runtimes import Runtime, is_exported
 from gscnn_lightning.task import GSCNNTask
 from gscnn_lightning.trust.checkpoints import read_checkpoint
 
-__all__ = ["chosen_device", "load_task", "read_checkpoint"]
+__all__ = ["chosen_device", "load_predictor", "load_task", "read_checkpoint", "saved_classes"]
 
 
 def chosen_device(device: str = "auto") -> torch.device:
@@ -60,3 +62,51 @@ def load_task(
     if fold:
         task.fold()
     return task.to(where)
+
+
+def load_predictor(
+    path: str,
+    device: str = "auto",
+    fold: bool = False,
+    runtime: Runtime | None = None,
+    **settings: Any,  # noqa: ANN401
+) -> GSCNNTask | ExportedNetwork:
+    """What predicts: the task of a checkpoint, or an exported network in its place.
+
+    Args:
+        path: best.ckpt or last.ckpt of a run, or a file of ``gscnn export``, .onnx or .pt2.
+        device: as for `load_task`; exported networks run on the CPU, and with onnxruntime-gpu on "cuda".
+        fold: as for `load_task`; exported networks are folded.
+        runtime: that runs .onnx files, ONNX Runtime by default.
+        **settings: how to predict: window, overlap, scales, flip_average.
+
+    Raises:
+        WeightsError: as for `load_task`.
+        ExportError: the file cannot be used, or a runtime is missing, or asked for where there is nothing to run by it.
+        SettingError: a setting is out of range.
+    """
+    if is_exported(path):
+        return ExportedNetwork(path, device, runtime, **settings)
+    if runtime is not None:
+        raise ExportError(
+            f"{path} is a checkpoint, which torch runs: --runtime {runtime} is for .onnx files, which gscnn "
+            "export writes"
+        )
+    return load_task(path, device, fold, **settings)
+
+
+def saved_classes(path: str, number: int) -> list[str]:
+    """Class names of a checkpoint or an exported network; numbers where nobody has named them.
+
+    Args:
+        path: of the file.
+        number: of classes, where the checkpoint does not tell.
+
+    Raises:
+        WeightsError: the checkpoint is missing, damaged or none of this library.
+        ExportError: so is the exported network.
+    """
+    if is_exported(path):
+        return ExportedNetwork(path).class_names
+    saved = read_checkpoint(path)["hyper_parameters"]
+    return list(saved.get("class_names") or map(str, range(saved.get("num_classes", number))))

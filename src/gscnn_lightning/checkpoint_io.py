@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from gscnn_lightning.errors import WeightsError
+from gscnn_lightning.hub_files import is_hub_model, read_as_checkpoint
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -26,6 +27,8 @@ class WholeCheckpoints(TorchCheckpointIO):
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
         """Read a checkpoint as plain data, whatever the versions of Lightning and torch do by themselves."""
+        if is_hub_model(path):
+            return read_as_checkpoint(path)
         return super().load_checkpoint(path, map_location, weights_only=True)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ANN401

@@ -23,3 +23,7 @@ class WeightsError(GSCNNError):
 
 class TrainingError(GSCNNError):
     """A training has gone astray, such as by a learning rate that is too high."""
+
+
+class ExportError(GSCNNError):
+    """A network cannot be exported, or an exported one cannot be used here."""

@@ -10,6 +10,7 @@ from pytorch_lightning.cli import instantiate_class
 from gscnn_lightning.cli import GSCNNCLI
 from gscnn_lightning.data.base import SegmentationDataModule
 from gscnn_lightning.errors import SettingError
+from gscnn_lightning.hub_files import HUB
 from gscnn_lightning.parsing import option_values, without_options
 from gscnn_lightning.run_folder import run_of_checkpoint
 from gscnn_lightning.shipped_configs import read_config
@@ -93,7 +94,7 @@ def arguments_for_checkpoint(checkpoint: str, arguments: Sequence[str]) -> list[
     Raises:
         SettingError: neither names any data, or the run a data module of someone else that the arguments do not name.
     """
-    run = run_of_checkpoint(checkpoint)
+    run = None if checkpoint.startswith(HUB) else run_of_checkpoint(checkpoint)
     if run is not None and not option_values(arguments, "--config"):
         if not option_values(arguments, "--data"):  # else the class is the user's choice
             check_run_data(run.config)

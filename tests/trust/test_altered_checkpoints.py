@@ -17,7 +17,7 @@ from gscnn_lightning.classes import CITYSCAPES
 from gscnn_lightning.cli import main as fit
 from gscnn_lightning.commands.main import main as tools
 from gscnn_lightning.errors import SettingError, WeightsError
-from gscnn_lightning.trust.plain import fits
+from gscnn_lightning.plain import fits
 
 RUN = ["--config", "tiny.yaml", "--data.train_samples", "2", "--data.val_samples", "1"]
 RUN += ["--trainer.enable_progress_bar", "false", "--trainer.logger.save_dir", "runs"]

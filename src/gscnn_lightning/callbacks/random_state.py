@@ -10,7 +10,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from gscnn_lightning.errors import WeightsError
-from gscnn_lightning.trust.plain import fits
+from gscnn_lightning.plain import fits
 
 _KEY = "random_states"
 

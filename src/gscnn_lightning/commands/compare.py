@@ -24,9 +24,10 @@ def compare(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     device: str = "auto",
+    runtime: Literal["onnxruntime", "openvino", "tensorrt"] | None = None,
     others: Sequence[str] = (),
 ) -> None:
-    """Score two or more sides on the same frames: checkpoints, runs, folders of label maps that any program wrote.
+    """Score two or more sides on the same frames: checkpoints, exported networks, runs, folders of label maps.
 
     Prints and saves every score of all sides, the differences B - A, C - A, ... and their 95 % confidence intervals
     (paired bootstrap: frames are drawn with replacement, the same ones for all sides). With --block, blocks of
@@ -38,11 +39,13 @@ def compare(
     Examples:
       gscnn compare control/checkpoints/best.ckpt gscnn/checkpoints/best.ckpt
       gscnn compare A.ckpt B.ckpt theirs/predictions --config cityscapes --data.root PATH --block 10
+      gscnn compare best.ckpt model.onnx --config camvid --data.root CamVid --split val
       gscnn compare control0,control1,control2 gscnn0,gscnn1,gscnn2 --out control_against_gscnn
 
     Args:
-        sides: checkpoints, folders of runs (their best checkpoint), or folders of label maps as for gscnn score;
-            several of one side separated by commas. The others are compared with the first.
+        sides: checkpoints, .onnx or .pt2 files of gscnn export, folders of runs (their best checkpoint), or folders of
+            label maps that any program wrote, as for gscnn score; several of one side separated by commas. The others
+            are compared with the first.
         out: folder for comparison.csv, comparison.json and distance_curve.png.
         labels: folder of the true label maps, in place of a config, where all sides are folders of label maps.
         classes: class table of --labels, a file or the name of a shipped one, such as cityscapes and camvid.
@@ -59,7 +62,8 @@ def compare(
         overlap: share of a window that it has in common with the next.
         scales: sizes of the images as factors; probabilities are averaged.
         flip: average with the mirrored images, too.
-        device: cpu, cuda, cuda:1, mps, or auto for the fastest there is.
+        device: cpu, cuda, cuda:1, mps, or auto for the fastest there is; exported networks run on the CPU.
+        runtime: that runs .onnx files: onnxruntime, openvino or tensorrt, where they are installed.
         others: those of gscnn-fit that are about data, such as --config FILE, --data CLASS and --data.root PATH.
 
     Raises:
@@ -67,7 +71,7 @@ def compare(
             module of someone else.
     """
     from gscnn_lightning.agreement import check_classes
-    from gscnn_lightning.checkpoint import load_task, read_checkpoint
+    from gscnn_lightning.checkpoint import load_predictor, saved_classes
     from gscnn_lightning.errors import SettingError
     from gscnn_lightning.fit_settings import arguments_for_checkpoint, data_module
     from gscnn_lightning.inference import check_settings
@@ -102,15 +106,14 @@ def compare(
     out.mkdir(parents=True, exist_ok=True)  # found out before minutes of scoring, if it cannot be made
     how: dict[str, Any] = {"window": window, "overlap": overlap, "scales": scales, "flip_average": flip}
     for path in checkpoints:
-        saved = read_checkpoint(path)["hyper_parameters"]
-        named = saved.get("class_names") or list(map(str, range(saved.get("num_classes", len(truth.classes)))))
+        named = saved_classes(path, len(truth.classes))
         check_classes(named, truth.classes.names, f"checkpoint {path}", "the data")
     # One and the same set of tolerances, whatever the checkpoints were trained with.
     chosen = boundary_tolerances(tolerances, arguments)
     if checkpoints and tolerances is None:
-        chosen = load_task(checkpoints[0], "cpu", **how).settings.boundary_tolerances
+        chosen = load_predictor(checkpoints[0], "cpu", **how).settings.boundary_tolerances
     evaluation = Evaluation(truth.classes.names, truth.ignore_index, chosen, everything=True)
-    made = [make_side(side, truth, data, split, how, device, coding, resize, workers) for side in members]
+    made = [make_side(side, truth, data, split, how, device, runtime, coding, resize, workers) for side in members]
     comparison = compare_sides(made, evaluation, truth.names(), resamples, seed, block)
     named_sides = {
         letter: side[0] if len(side) == 1 else list(side)

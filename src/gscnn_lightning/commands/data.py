@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 _SHOWN = 20
 
@@ -100,6 +100,7 @@ def suspects(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     device: str = "auto",
+    runtime: Literal["onnxruntime", "openvino", "tensorrt"] | None = None,
     others: Sequence[str] = (),
 ) -> int:
     """Find labels that may be wrong: where a trained network contradicts them most confidently.
@@ -116,7 +117,7 @@ def suspects(
       gscnn data suspects best.ckpt --config camvid --data.root CamVid --split train --top 30 --out suspects
 
     Args:
-        checkpoint: best.ckpt or last.ckpt of a run.
+        checkpoint: best.ckpt or last.ckpt of a run, or a .onnx or .pt2 file of gscnn export.
         out: folder for suspects.csv, suspect_frames.csv and suspects.png.
         split: which frames.
         top: number of suspects of either kind that are printed and drawn in suspects.png; the tables have all.
@@ -124,7 +125,8 @@ def suspects(
         overlap: share of a window that it has in common with the next.
         scales: sizes of the images as factors; probabilities are averaged.
         flip: average with the mirrored images, too.
-        device: cpu, cuda, cuda:1, mps, or auto for the fastest there is.
+        device: cpu, cuda, cuda:1, mps, or auto for the fastest there is; exported networks run on the CPU.
+        runtime: that runs .onnx files: onnxruntime, openvino or tensorrt, where they are installed.
         others: those of gscnn-fit that are about data, such as --config FILE, --data CLASS and --data.root PATH.
 
     Returns:
@@ -134,7 +136,7 @@ def suspects(
         GSCNNError: the checkpoint or the data cannot be used; the message says why.
     """
     from gscnn_lightning.agreement import check_classes
-    from gscnn_lightning.checkpoint import load_task, read_checkpoint
+    from gscnn_lightning.checkpoint import load_predictor, saved_classes
     from gscnn_lightning.errors import SettingError
     from gscnn_lightning.fit_settings import arguments_for_checkpoint, data_module
     from gscnn_lightning.inference import check_settings
@@ -154,9 +156,10 @@ def suspects(
     if top < 1:
         raise SettingError(f"top is {top}: give a number of suspects of 1 or more")
     check_settings(window, overlap, scales)
-    read_checkpoint(checkpoint)
+    saved_classes(checkpoint, 0)  # whether it can be read, before the data are
     data = data_module(arguments_for_checkpoint(checkpoint, others))
-    task = load_task(checkpoint, device, fold=True, window=window, overlap=overlap, scales=scales, flip_average=flip)
+    how: dict[str, Any] = {"window": window, "overlap": overlap, "scales": scales, "flip_average": flip}
+    task = load_predictor(checkpoint, device, fold=True, runtime=runtime, **how)
     check_classes(task.class_names, data.class_names, f"checkpoint {checkpoint}", "the data")
     check = LabelCheck(task, data, split)
     out = output_folder(out)  # before minutes of predicting, if it cannot be one

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from gscnn_lightning.prediction import DEFAULT_FORMATS, Format
 
@@ -23,11 +23,12 @@ def predict(
     flip: bool = False,
     overwrite: bool = False,
     device: str = "auto",
+    runtime: Literal["onnxruntime", "openvino", "tensorrt"] | None = None,
     cityscapes_submission: str | None = None,
     confident: float | None = None,
     classes: str | None = None,
 ) -> int:
-    """Predict images, folders, patterns and videos with a checkpoint of gscnn-fit.
+    """Predict images, folders, patterns and videos with a checkpoint of gscnn-fit, or a network exported from one.
 
     Every image gets NAME_labels.png (train ids), NAME_color.png, NAME_overlay.png and, from a network with shape
     stream, NAME_boundary.png. Pictures that cannot be read or predicted are named at the end, and the exit code is 1. A
@@ -40,10 +41,11 @@ def predict(
       gscnn predict best.ckpt photos/ 'more/**/*.png' drive.mp4 --out predictions --formats [overlay,boundary,gates]
       gscnn predict best.ckpt photos/ --out finer --scales [0.5,1,2] --flip true --window [1024,1024]
       gscnn predict best.ckpt unlabelled/ --out drafts --formats [labels,overlay] --confident 0.9
+      gscnn predict model.onnx photos/ --out predictions --runtime openvino
       gscnn predict best.ckpt CITYSCAPES --cityscapes-submission test --out submission
 
     Args:
-        checkpoint: best.ckpt or last.ckpt of a run.
+        checkpoint: best.ckpt or last.ckpt of a run, or a .onnx or .pt2 file of gscnn export.
         inputs: images, folders, patterns and videos; for a submission the folder of Cityscapes.
         out: folder to write to.
         formats: what to write: labels (train ids), ids (official Cityscapes ids), color, overlay, boundary, gates,
@@ -55,7 +57,8 @@ def predict(
         scales: sizes of the images as factors; probabilities are averaged.
         flip: average with the mirrored images, too.
         overwrite: make everything again.
-        device: cpu, cuda, cuda:1, mps, or auto for the fastest there is.
+        device: cpu, cuda, cuda:1, mps, or auto for the fastest there is; exported networks run on the CPU.
+        runtime: that runs .onnx files: onnxruntime, openvino or tensorrt, where they are installed.
         cityscapes_submission: train, val or test: official ids of all frames of this split under the names that the
             evaluation server and script look for, and nothing else; says what is missing.
         confident: least probability of a pixel's class; others become void, which is 255 in labels, so that these can
@@ -69,8 +72,9 @@ def predict(
     Raises:
         GSCNNError: a setting or an input cannot be used; the message says which.
     """
-    from gscnn_lightning.checkpoint import load_task
+    from gscnn_lightning.checkpoint import load_predictor
     from gscnn_lightning.errors import SettingError
+    from gscnn_lightning.exporting.network import ExportedNetwork
     from gscnn_lightning.inference import check_settings
     from gscnn_lightning.prediction.coding import Coding, write_table
     from gscnn_lightning.prediction.files import PredictionFiles, output_folder
@@ -93,7 +97,12 @@ def predict(
         raise SettingError("nothing to predict: give images, folders, patterns or videos after the checkpoint")
     else:
         found = find_inputs(inputs, MadeFiles())
-    task = load_task(checkpoint, device, fold=True, window=window, overlap=overlap, scales=scales, flip_average=flip)
+    how: dict[str, Any] = {"window": window, "overlap": overlap, "scales": scales, "flip_average": flip}
+    task = load_predictor(checkpoint, device, fold=True, runtime=runtime, **how)
+    if "gates" in formats and isinstance(task, ExportedNetwork) and task.facts.shape_stream and not task.facts.gates:
+        raise SettingError(
+            f"{checkpoint} was exported without gates: export it with --gates true, or leave gates out of --formats"
+        )
     out = output_folder(out)
     coding = None if classes is None else Coding(classes, task.class_names)
     files = PredictionFiles(out, task.class_names, task.class_colors, formats, overwrite, confident, coding)

@@ -11,7 +11,8 @@ from gscnn_lightning.models.aspp import BoundaryASPP, JoiningConv2d
 from gscnn_lightning.models.backbone import Backbone
 from gscnn_lightning.models.boundary_head import BoundaryHead
 from gscnn_lightning.models.image_gradient import GradientKind, ImageGradient
-from gscnn_lightning.models.layers import Norm, check_beside, conv_norm, resize_like, resize_strided
+from gscnn_lightning.models.layers import Norm, check_beside, conv_norm, resize_by_area, resize_like, resize_strided
+from gscnn_lightning.models.pretrained import PretrainedMixin
 from gscnn_lightning.models.refinement import ConvexUpsampling
 from gscnn_lightning.models.shape_stream import ShapeStream
 from gscnn_lightning.output import GSCNNOutput
@@ -22,7 +23,7 @@ Refine = Literal["none", "convex"]
 _BRIGHTEST = 16
 
 
-class GSCNN(nn.Module):
+class GSCNN(PretrainedMixin, nn.Module):
     """Gated-SCNN on any timm backbone that returns feature maps.
 
     Args:
@@ -51,6 +52,9 @@ class GSCNN(nn.Module):
         boundary_supervision: the control has a boundary head in training, see `BoundaryHead`, for the boundary losses;
             in evaluation it is the control as it is. What the supervision alone does, without the stream.
 
+    Attributes:
+        arguments: all of the above by name, as given or by default.
+
     Raises:
         BackboneError: the backbone is unknown or cannot serve.
         WeightsError: pretrained weights cannot be fetched.
@@ -78,7 +82,9 @@ class GSCNN(nn.Module):
         refine: Refine = "none",
         boundary_supervision: bool = False,
     ) -> None:
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
+        self.arguments = given
         if refine not in ("none", "convex"):
             raise SettingError(f"refine is {refine!r}: use 'none' or 'convex'")
         if not is_whole(num_classes, 2):
@@ -199,7 +205,7 @@ class GSCNN(nn.Module):
         gradient = self.image_gradient(image) if gradient is None else gradient.to(logits.dtype)
         if gradient.shape[-2:] != logits.shape[-2:]:
             # Where the shape stream runs below image size the gradient is averaged, so that no thin edge falls between.
-            gradient = nn.functional.interpolate(gradient, size=logits.shape[-2:], mode="area")
+            gradient = resize_by_area(gradient, (logits.shape[-2], logits.shape[-1]))
         evidence = torch.cat([logits.sigmoid(), gradient.to(logits.dtype)], dim=1)
         return logits, self.boundary_fusion(evidence).sigmoid(), gates, [*features, logits]
 

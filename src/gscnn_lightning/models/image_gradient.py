@@ -149,17 +149,19 @@ def _is_local_maximum(magnitude: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
     def neighbour(row: int, col: int) -> Tensor:
         return padded[..., 1 + row : 1 + row + h, 1 + col : 1 + col + w]
 
-    ax, ay = dx.abs(), dy.abs() << 15
+    ax, ay = dx.abs(), dy.abs() * 2**15
     tan22 = ax * _TAN_22
     horizontal = ay < tan22
-    vertical = ay > tan22 + (ax << 16)
-    falling = (dx ^ dy) < 0  # the gradient points to the upper right or the lower left
+    vertical = ay > tan22 + ax * 2**16
+    falling = (dx < 0) != (dy < 0)  # the gradient points to the upper right or the lower left
     before = torch.where(falling, neighbour(-1, 1), neighbour(-1, -1))
     after = torch.where(falling, neighbour(1, -1), neighbour(1, 1))
     diagonal_maximum = (magnitude > before) & (magnitude > after)
     horizontal_maximum = (magnitude > neighbour(0, -1)) & (magnitude >= neighbour(0, 1))
     vertical_maximum = (magnitude > neighbour(-1, 0)) & (magnitude >= neighbour(1, 0))
-    return torch.where(horizontal, horizontal_maximum, torch.where(vertical, vertical_maximum, diagonal_maximum))
+    # Choices by logic, as ONNX Runtime has none between truth values. No gradient is both horizontal and vertical.
+    sides = (horizontal & horizontal_maximum) | (vertical & vertical_maximum)
+    return sides | (diagonal_maximum & ~(horizontal | vertical))
 
 
 def _hysteresis(strong: Tensor, candidate: Tensor) -> Tensor:
@@ -176,9 +178,14 @@ def _hysteresis(strong: Tensor, candidate: Tensor) -> Tensor:
     nodes = occupied.numel()
     own = torch.arange(nodes, device=candidate.device).view_as(occupied)
     parent = own.flatten()
+    # Slices of a size that is not known take an exporter minutes; for it every block has the numbers of its neighbours.
+    around = _neighbours(parent.view_as(occupied), links) if torch.compiler.is_exporting() else None
     for _ in range(_COMPONENT_ROUNDS):
         grand = parent[parent]
-        lowest = _lowest_neighbour(grand.view_as(occupied), links).flatten()
+        if around is None:
+            lowest = _lowest_neighbour(grand.view_as(occupied), links).flatten()
+        else:
+            lowest = grand[around].amin(dim=0)
         hooked = grand.scatter_reduce(0, parent, lowest, "amin")
         parent = torch.minimum(hooked, lowest)
     root = parent[parent]
@@ -215,3 +222,15 @@ def _lowest_neighbour(x: Tensor, links: list[tuple[int, int, Tensor]]) -> Tensor
         lowest[here] = torch.where(touching, torch.minimum(lowest[here], x[there]), lowest[here])
         lowest[there] = torch.where(touching, torch.minimum(lowest[there], x[here]), lowest[there])
     return lowest
+
+
+def _neighbours(number: Tensor, links: list[tuple[int, int, Tensor]]) -> Tensor:
+    """(9, blocks) numbers of every block and of the blocks that it touches, its own in place of those it does not."""
+    found = [number]
+    for row, col, touching in links:
+        step = row * number.shape[-1] + col
+        left, right = max(0, -col), max(0, col)
+        here = F.pad(touching.to(number.dtype), (left, right, 0, row))
+        there = F.pad(touching.to(number.dtype), (right, left, row, 0))
+        found += [number + here * step, number - there * step]
+    return torch.stack(found).flatten(1)

@@ -23,7 +23,8 @@ class InputSizes(NamedTuple):
 
     def fitting(self, side: int) -> int:
         """The smallest height or width that fits and is not below ``side``."""
-        return -(-max(side, self.smallest) // self.multiple) * self.multiple
+        # Not by way of negative numbers, which exported programs round towards zero.
+        return (max(side, self.smallest) + self.multiple - 1) // self.multiple * self.multiple
 
 
 def find_input_sizes(takes: Callable[[int, int], bool], native: int, stride: int = 32) -> InputSizes | None:
@@ -89,5 +90,7 @@ def crop(maps: Tensor, size: tuple[int, int], padded: tuple[int, int]) -> Tensor
         size: height and width of the image.
         padded: height and width of the padded image.
     """
-    height, width = (-(-n * side // whole) for n, side, whole in zip(maps.shape[-2:], size, padded, strict=True))
+    height, width = (
+        (n * side + whole - 1) // whole for n, side, whole in zip(maps.shape[-2:], size, padded, strict=True)
+    )
     return maps[..., :height, :width]

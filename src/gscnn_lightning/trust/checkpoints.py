@@ -13,9 +13,10 @@ from lightning_fabric.utilities.cloud_io import get_filesystem
 from torch import Tensor
 
 from gscnn_lightning.errors import WeightsError
+from gscnn_lightning.hub_files import CONFIG, WEIGHTS, is_hub_model, read_as_checkpoint
 from gscnn_lightning.models.weights import odd_tensor
+from gscnn_lightning.plain import altered, fits, kind_text, shown
 from gscnn_lightning.run_folder import RunFolder
-from gscnn_lightning.trust.plain import altered, fits, kind_text, shown
 from gscnn_lightning.trust.settings import CODE
 
 _CODE_PLACES = ("hyper_parameters", "hyper_parameters.optimizer")
@@ -26,6 +27,9 @@ _MOST_VALUES = 10_000_000
 
 def read_checkpoint(path: str) -> dict[str, Any]:
     """Content of a checkpoint of this library, checked as plain data, with tensors that have a shape and no memory.
+
+    Args:
+        path: of the file, or a network of a hub as `hub_files.model_folder` takes it.
 
     Raises:
         WeightsError: as in `read_content`, or it is none of this library.
@@ -41,6 +45,8 @@ def read_content(path: str) -> dict[str, Any]:
     Raises:
         WeightsError: the file is missing, damaged or no checkpoint, or holds something else than data.
     """
+    if is_hub_model(path):
+        return check_content(read_as_checkpoint(path), path)
     _check_file(path)
     name = f"checkpoint {path}"
     try:
@@ -77,6 +83,9 @@ def load_weights(path: str | Path | IO[bytes], map_location: Any = None) -> dict
             path = io.BytesIO(file.read())
     if isinstance(path, str | Path):
         read_checkpoint(str(path))
+        if is_hub_model(path):
+            content = read_as_checkpoint(path)
+            return {**content, "state_dict": {k: _moved(v, map_location) for k, v in content["state_dict"].items()}}
         return torch.load(path, map_location=map_location, weights_only=True)
     try:
         content = torch.load(path, map_location=map_location, weights_only=True)
@@ -87,9 +96,19 @@ def load_weights(path: str | Path | IO[bytes], map_location: Any = None) -> dict
     return content
 
 
+def _moved(tensor: Tensor, map_location: Any) -> Tensor:  # noqa: ANN401
+    """A tensor where it is to be, as far as that is the name of a device."""
+    return tensor.to(map_location) if isinstance(map_location, str | torch.device) else tensor
+
+
 def _check_file(path: str) -> None:
     if Path(path).is_dir():
         inside = RunFolder(Path(path)).best_checkpoint
+        parts = [part for part in (CONFIG, WEIGHTS) if (Path(path) / part).is_file()]
+        if len(parts) == 1 and not inside.is_file():
+            raise WeightsError(
+                f"{path} has {parts[0]} alone: a network for a hub is {CONFIG} and {WEIGHTS}, as gscnn publish writes"
+            )
         remedy = f"did you mean {inside}?" if inside.is_file() else "give best.ckpt or last.ckpt of a run"
         raise WeightsError(f"checkpoint {path} is a folder: {remedy}")
     if not Path(path).is_file():

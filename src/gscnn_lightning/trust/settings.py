@@ -7,14 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import timm
-import timm.optim  # with all of its optimizers, which are looked up here and never imported by name
 from torch.optim import Optimizer
 
 from gscnn_lightning.data.base import SegmentationDataModule
 from gscnn_lightning.errors import SettingError, WeightsError
+from gscnn_lightning.models.pretrained import check_saved_settings
+from gscnn_lightning.plain import altered, fits, shown
 from gscnn_lightning.shipped_configs import read_config
-from gscnn_lightning.trust.plain import altered, fits, kind_text, shown
 
 TRUSTED_OPTIMIZERS = "GSCNN_TRUSTED_OPTIMIZERS"
 """Environment variable with class paths, separated by commas, that checkpoints may name as their optimizer."""
@@ -24,8 +23,6 @@ CODE = ("class_path", "_class_path", "_instantiator")
 
 _WRITTEN_BY_LIGHTNING = {"_instantiator": "pytorch_lightning.cli.instantiate_module"}
 """What Lightning's command line adds to all hyperparameters; passed over, as nothing here calls it."""
-
-_SIZES = ("num_classes", "channels", "skip_channels", "shape_channels")
 
 
 def check_optimizer_class(class_path: object, name: str, trusted: Collection[str] = ()) -> None:
@@ -83,18 +80,7 @@ def checked_hyperparameters(
     for key, value in _WRITTEN_BY_LIGHTNING.items():
         if saved.get(key) == value:
             del saved[key]
-    for key, value in saved.items():
-        if key not in parameters:
-            raise altered(name, f"{shown(key)} in its hyper_parameters is no setting of the model")
-        if not fits(value, parameters[key].annotation):
-            kind = kind_text(parameters[key].annotation)
-            raise altered(name, f"{key} in its hyper_parameters is {shown(value)}, not {kind}")
-    largest = max((max(tensor.shape, default=1) for tensor in content.get("state_dict", {}).values()), default=0)
-    for key in _SIZES:
-        if largest and saved.get(key, 0) > largest:
-            raise altered(name, f"{key} in its hyper_parameters is {saved[key]}, more than its weights have")
-    if "backbone" in saved and not timm.is_model(saved["backbone"]):
-        raise altered(name, f"backbone in its hyper_parameters is {shown(saved['backbone'])}, which timm does not have")
+    check_saved_settings(saved, name, parameters, content.get("state_dict", {}))
     optimizer = saved.get("optimizer")
     if optimizer is not None:
         parts = [value for key, value in optimizer.items() if key != "class_path"]

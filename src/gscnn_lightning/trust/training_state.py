@@ -7,8 +7,8 @@ from typing import Any, get_type_hints
 import torch
 from torch import Tensor
 
+from gscnn_lightning.plain import altered, fits, shown
 from gscnn_lightning.scores import Scores
-from gscnn_lightning.trust.plain import altered, fits, shown
 
 _COUNTS = {"ready", "started", "processed", "completed"}
 _OF_PARAMETERS = {"momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "grad_avg", "sum"}

@@ -61,5 +61,5 @@ def altered(name: str, what: str) -> WeightsError:
     line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
     return WeightsError(
         f"{name}: {line}: it was altered or comes from elsewhere, and nothing of it was used. Give best.ckpt or "
-        "last.ckpt of a run"
+        "last.ckpt of a run, or a folder of gscnn publish"
     )
