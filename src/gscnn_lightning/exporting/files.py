@@ -40,7 +40,7 @@ def traced(graph: ExportedGraph, size: tuple[int, int] | None, name: str) -> Any
     image = torch.zeros(_EXAMPLE[0], *sides, 3, dtype=torch.uint8)
     shapes = {0: free, 1: free, 2: free} if size is None else {0: free}
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             return torch.export.export(graph.eval(), (image,), dynamic_shapes=(shapes,))
     except Exception as error:  # what exporters refuse they refuse each in its own way
         remedy = "fix the sizes (--size [512,1024])" if size is None else "choose another backbone"
@@ -62,7 +62,7 @@ def write_onnx(program: Any, graph: ExportedGraph, facts: Facts, path: Path) -> 
     for module in ("onnx", "onnxscript", "onnxruntime"):
         needed(module, "gscnn export to ONNX")
     try:
-        with _quiet():
+        with quiet():
             made: Any = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -92,7 +92,7 @@ def write_program(program: Any, graph: ExportedGraph, facts: Facts, path: Path) 
         path: file to write.
     """
     texts = {**facts.texts(), "outputs": json.dumps(graph.outputs)}
-    with _quiet():
+    with quiet():
         # Without the traces of where in whose folders each operation stands.
         for module in program.graph_module.modules():
             for node in getattr(module, "graph", torch.fx.Graph()).nodes:
@@ -130,9 +130,10 @@ def _tidy(model: Any) -> None:  # noqa: ANN401
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what exporters tell of their own work."""
-    loggers = [logging.getLogger(name) for name in ("onnx_ir", "onnxscript", "torch.onnx", "torch.export")]
+def quiet() -> Iterator[None]:
+    """Without what exporters and quantisers tell of their own work."""
+    # The quantiser of ONNX Runtime has no logger of its own.
+    loggers = [logging.getLogger(name) for name in ("root", "onnx_ir", "onnxscript", "torch.onnx", "torch.export")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -76,7 +76,8 @@ class _Sides(NamedTuple):
         if self.stride == 1:
             return reach // 2, reach - reach // 2
         # (ceil(n / stride) - 1) * stride + reach + 1 - n, which never falls below 0 where kernels reach past strides.
-        total = reach + 1 - self.stride + (self.stride - length % self.stride) % self.stride
+        # The last term is -n modulo the stride, written without numbers below 0.
+        total = reach + 1 - self.stride + (length * (self.stride - 1)) % self.stride
         return total // 2, total - total // 2
 
 
