@@ -15,7 +15,6 @@ LONGEST_CELL = 25
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-
 def test_notebooks_are_numbered():
     numbers = [match[1] for path in NOTEBOOKS if (match := re.fullmatch(r"(\d\d)_[a-z0-9_]+", path.stem))]
     assert len(numbers) == len(NOTEBOOKS), "notebooks are called 01_like_this.ipynb"
