@@ -152,11 +152,13 @@ def place(tmp_path_factory):
                 made.save(root / folder / path.name, cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
         for i in range(2):
             made.save(root / "photos" / f"{i}.png", photo(i))
+        for name in ("new", "unlabelled"):
+            shutil.copytree(root / "photos", root / name)
         writer = cv2.VideoWriter("drive.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (96, 64))
         for i in range(2):
             writer.write(photo(i))
         writer.release()
-        for seed, path in enumerate(("A/best.ckpt", "B/best.ckpt")):
+        for seed, path in enumerate(("A/best.ckpt", "B/best.ckpt", "best.ckpt")):
             write_checkpoint(root / path, CAMVID, seed)
         for seed, path in enumerate(("A.ckpt", *(f"ours{i}/checkpoints/best.ckpt" for i in range(3)))):
             write_checkpoint(root / path, CITYSCAPES, seed)

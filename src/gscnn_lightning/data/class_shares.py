@@ -5,12 +5,12 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from gscnn_lightning.data.ahead import results_in_order
 from gscnn_lightning.data.class_tiles import cache_folder
 from gscnn_lightning.data.source import Source
 from gscnn_lightning.errors import DataError
@@ -60,8 +60,8 @@ def _count(source: Source, frames: range, num_classes: int, with_bar: bool) -> l
 
     counts = np.zeros(num_classes, np.int64)
     bar = progress(len(frames), "pixels of the classes", disable=not with_bar)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, bar as advance:
-        for found in pool.map(pixels, frames):
+    with bar as advance:
+        for found in results_in_order(pixels, frames, os.cpu_count() or 1):
             counts += found
             advance()
     return [int(count) for count in counts]
