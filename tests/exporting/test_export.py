@@ -1,6 +1,7 @@
 """`gscnn export`, and what takes its files, as a user calls them; every network here is tiny and untrained."""
 
 import json
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -286,6 +287,28 @@ def test_files_of_others_end_in_one_line(free, folder, tmp_path, capsys, runtime
     onnx.helper.set_model_props(model, {**texts, "class_names": "[1,2]"})
     onnx.save(model, path)
     assert "it was altered. Export it again" in refused(capsys, "predict", path, *how)
+
+
+def test_openvino_leaves_signals_alone(free):
+    """Networks that are let go in another order, or by another thread, than they were loaded."""
+    pytest.importorskip("openvino")
+    program = f"""if True:
+        import signal, subprocess, sys, threading
+        from gscnn_lightning.exporting.runtimes import load
+
+        ends = []
+        signal.signal(signal.SIGCHLD, lambda *_: ends.append(1))
+        networks = [load({str(free)!r}, "openvino") for _ in range(2)]
+        del networks[0]
+        thread = threading.Thread(target=networks.clear)
+        thread.start()
+        thread.join()
+        ends.clear()
+        subprocess.run([sys.executable, "-c", ""], check=True)
+        print(len(ends))
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=100)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
 
 
 def test_programs_of_others_run_nothing(folder, tmp_path, capsys):

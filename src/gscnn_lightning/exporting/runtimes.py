@@ -1,5 +1,6 @@
 """Programs that run exported files: one function from a file to a function of pictures."""
 
+import functools
 import importlib
 import io
 import json
@@ -144,16 +145,27 @@ def _tensorrt(path: str, device: str, threads: int) -> Loaded:
     return _onnxruntime(path, device, threads, ("TensorrtExecutionProvider",))
 
 
+@functools.cache
+def _openvino_core() -> Any:  # noqa: ANN401
+    """OpenVINO for the CPU, the same for the whole process and never taken down.
+
+    Its plugin for CPUs gives the thread that makes it another stack for signal handlers. If it is taken down by another
+    thread, or before a younger one, the thread is left with a stack that is no more, and the next signal (the end of a
+    loading process, say) ends the program.
+    """
+    return needed("openvino", "runtime openvino").Core()
+
+
 def _openvino(path: str, device: str, threads: int) -> Loaded:
     if device not in ("auto", "cpu"):
         raise ExportError(f"runtime openvino runs on the CPU here, not on {device}: leave --device out")
-    openvino = needed("openvino", "runtime openvino")
+    needed("openvino", "runtime openvino")
     onnx = needed("onnx", f"{path}")
     try:
         content = _content(path)
         # OpenVINO keeps metadata, but not as texts by their names.
         texts = {prop.key: prop.value for prop in onnx.load_model_from_string(content).metadata_props}
-        core = openvino.Core()
+        core = _openvino_core()
         # In float32 as everything else here; by default some processors compute in bfloat16.
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
         compiled = core.compile_model(core.read_model(content, b""), "CPU", settings)
