@@ -170,7 +170,21 @@ def place(tmp_path_factory):
         (made_run,) = (root / "made").rglob("version_0")
         for name in ("RUN", "OTHER_RUN", "CONTROL_RUN"):
             shutil.copytree(made_run, root / name)
+        shutil.copytree(made_run, root / "runs/camvid/version_0")
+        shutil.copy(root / "photos/0.png", root / "street.jpg")
+        tools(["publish", "best.ckpt", "--out", "gscnn-camvid", "--picture", "street.jpg"])
     return root
+
+
+@pytest.fixture(scope="module")
+def exported(place):
+    """A file that is not a checkpoint's, under the names that it has in the pages."""
+    pytest.importorskip("onnxscript")
+    path = place / "exported/model.onnx"
+    path.parent.mkdir()
+    tools(["export", str(place / "best.ckpt"), "--out", str(path)])
+    shutil.copy(path, path.with_name("small.onnx"))
+    return path.parent
 
 
 def labels(classes):
@@ -192,7 +206,7 @@ def absent(args):
 
 
 QUICK = {("data", word) for word in ("check", "preview", "suspects")}
-QUICK |= {(word,) for word in ("predict", "score", "report", "compare", "cost", "scenes")}
+QUICK |= {(word,) for word in ("predict", "score", "report", "compare", "cost", "scenes", "export", "publish")}
 FEWER = {"500": "2", "100": "1", "10": "1"}
 """What the commands ask for that tiny data have not, or that would take long."""
 
@@ -203,20 +217,32 @@ QUICKEST = {("data", "check"), ("data", "preview"), ("predict",), ("report",), (
 def is_quick(typed):
     program, *args = typed
     if program == "gscnn":
-        return words_of(args) in QUICK and "--cityscapes-submission" not in args  # needs 1,525 frames
+        # 1,525 frames, or a hub
+        far = any(word in ("--cityscapes-submission", "--push") or word.startswith("hf:") for word in args)
+        return words_of(args) in QUICK and not far
     return args[0] in ("validate", "test")
+
+
+def has_export(args):
+    return any(word.endswith(".onnx") for word in args)
 
 
 def marked(typed):
     program, *args = typed
-    quickest = program == "gscnn" and words_of(args) in QUICKEST
+    quickest = program == "gscnn" and words_of(args) in QUICKEST and not has_export(args)
     return pytest.param(typed, id=" ".join(typed), marks=[] if quickest else [pytest.mark.slow])
 
 
 @pytest.mark.parametrize("typed", [marked(typed) for typed in TYPED if is_quick(typed)])
-def test_commands_that_take_seconds_run(typed, place, tmp_path, monkeypatch):
+def test_commands_that_take_seconds_run(typed, place, request, tmp_path, monkeypatch):
     program, *args = typed
-    for path in place.iterdir():
+    made = [path for path in place.iterdir() if path.name != "exported"]
+    if has_export(args) and words_of(args) != ("export",):
+        made += request.getfixturevalue("exported").iterdir()
+    written = [word for option, word in itertools.pairwise(args) if option == "--out"]
+    for path in made:
+        if path.name in written:
+            continue
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GSCNN_CAMVID_ROOT", "CamVid")
