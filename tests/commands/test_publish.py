@@ -19,7 +19,7 @@ from gscnn_lightning.commands.main import main as tools
 from gscnn_lightning.errors import WeightsError
 from gscnn_lightning.exporting.facts import facts_of
 from gscnn_lightning.models.weights import read_encoder_weights
-from gscnn_lightning.studies.sides import is_checkpoint, members_of
+from gscnn_lightning.studies.sides import is_network, members_of
 
 hub = pytest.importorskip("huggingface_hub")
 pytest.importorskip("safetensors")
@@ -134,7 +134,7 @@ def test_the_task_of_a_folder_is_that_of_the_checkpoint(run, published):
 def test_comparisons_and_validations_take_the_folder(run, published):
     """As `gscnn compare` and ``gscnn-fit validate --ckpt_path`` read it."""
     assert members_of(str(published)) == (str(published),)
-    assert is_checkpoint(str(published))
+    assert is_network(str(published))
     content = WholeCheckpoints().load_checkpoint(str(published))
     run[1].check_checkpoint(content)
     with pytest.raises(WeightsError, match="has weights alone, without the state of a training"):

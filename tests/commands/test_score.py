@@ -465,3 +465,38 @@ def test_probabilities_that_are_none_are_said(preds, capsys):
     said = capsys.readouterr().err
     assert "3 of 3 frames have no probabilities in plain" in said
     assert "NAME_0.png to NAME_18.png with 16 bits" in said
+
+
+def refused(capsys, *args):
+    """The one line that a call ends with."""
+    capsys.readouterr()
+    score(*args, code=2)
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+def test_a_network_gets_the_scores_of_its_test_run(capsys):
+    fit(["--config", str(write_config(Path("tiny.yaml"), epochs=1)), "--trainer.logger.save_dir", "runs"])
+    (run,) = Path("runs").rglob("version_0")
+    checkpoint = run / "checkpoints/best.ckpt"
+    with_flip = ["--model.flip_average", "true"]
+    fit(["test", "--config", str(run / "config.yaml"), "--ckpt_path", str(checkpoint), *with_flip])
+    (tested,) = [path for path in Path().rglob("scores_test.json") if path.is_file()]
+    wanted = json.loads(tested.read_text())
+    found = score(checkpoint, "--flip", "true")
+    assert found["means"] == pytest.approx(wanted["means"], rel=1e-6, nan_ok=True)
+    assert found["classes"] == wanted["classes"]
+    assert "confusion_matrix.csv" in {path.name for path in Path("out").iterdir()}
+    with Path("out/image_scores.csv").open() as ours, (tested.parent / "image_scores.csv").open() as theirs:
+        assert [row["name"] for row in csv.DictReader(ours)] == [row["name"] for row in csv.DictReader(theirs)]
+    assert score(checkpoint) != found
+    for name, value in {"coding": "ids", "workers": "2", "resize": "true", "labels": "truth"}.items():
+        line = refused(capsys, checkpoint, f"--{name}", value)
+        assert f"best.ckpt is a network, and --{name} is about folders of label maps: leave it out" in line
+    assert "is no folder" in refused(capsys, "nowhere", "--config", "scenes")
+    assert "does not exist" in refused(capsys, "nowhere.ckpt", "--config", "scenes")
+
+
+def test_settings_of_networks_are_none_of_label_maps(preds, capsys):
+    line = refused(capsys, as_train_ids(preds), *IDS, "--flip", "true")
+    assert "plain holds predictions, and --flip is about networks: leave it out" in line

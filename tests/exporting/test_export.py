@@ -1,5 +1,6 @@
 """`gscnn export`, and what takes its files, as a user calls them; every network here is tiny and untrained."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -132,9 +133,23 @@ def test_predict_writes_the_same_files(free, checkpoint, folder, tmp_path, how):
     assert_same_pictures(tmp_path / "a", tmp_path / "b")
 
 
+SCENES = ("--data", "ScenesDataModule", "--data.size", "[64,128]", "--data.val_samples", "2")
+SCENES += ("--data.num_workers", "0", "--split", "val")
+
+
+def test_score_takes_exported_networks(free, checkpoint, tmp_path):
+    found = []
+    for path, *how in ((checkpoint[0],), (free,), (free, "--runtime", "openvino")):
+        if "openvino" in how and not importlib.util.find_spec("openvino"):
+            continue
+        run("score", path, *SCENES, *how, "--out", tmp_path / "s")
+        found.append(json.loads((tmp_path / "s/scores_test.json").read_text())["means"])
+    for scores in found[1:]:
+        assert scores == pytest.approx(found[0], abs=1e-5, nan_ok=True)
+
+
 def test_compare_takes_exported_networks(free, checkpoint, tmp_path, capsys):
-    data = ("--data", "ScenesDataModule", "--data.size", "[64,128]", "--data.val_samples", "2")
-    run("compare", checkpoint[0], free, *data, "--data.num_workers", "0", "--split", "val", "--out", tmp_path / "c")
+    run("compare", checkpoint[0], free, *SCENES, "--out", tmp_path / "c")
     found = json.loads((tmp_path / "c/comparison.json").read_text())
     assert str(free) in json.dumps(found)
     table = (tmp_path / "c/comparison.csv").read_text().splitlines()

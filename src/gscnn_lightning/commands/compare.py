@@ -79,7 +79,7 @@ def compare(
     from gscnn_lightning.scoring.truth import truth_of_data
     from gscnn_lightning.studies.comparison import compare_sides, save_comparison, show_comparison
     from gscnn_lightning.studies.measured_data import boundary_tolerances, find_truth
-    from gscnn_lightning.studies.sides import is_checkpoint, make_side, members_of
+    from gscnn_lightning.studies.sides import is_network, make_side, members_of
     from gscnn_lightning.terminal import say
 
     if not 2 <= len(sides) <= 26:
@@ -89,7 +89,7 @@ def compare(
             raise SettingError(f"{name} is {value}: give 1 or more")
     check_settings(window, overlap, scales)
     members = [members_of(side) for side in sides]
-    checkpoints = [member for side in members for member in side if is_checkpoint(member)]
+    checkpoints = [member for side in members for member in side if is_network(member)]
     arguments: list[str] = list(others)
     data: Any = None
     if labels is not None or classes is not None or not checkpoints:

@@ -21,9 +21,10 @@ from gscnn_lightning.metrics.evaluation import Evaluation
 from gscnn_lightning.run_folder.score_files import write_json, write_table
 from gscnn_lightning.score_names import IOU, MEAN_NAMES, score_headings
 from gscnn_lightning.scores import Scores
+from gscnn_lightning.scoring.network import predicted_frames
 from gscnn_lightning.studies.bootstrap import blocks_of, bootstrap_weights, percentile_interval
 from gscnn_lightning.task import GSCNNTask
-from gscnn_lightning.terminal import new_table, progress, say
+from gscnn_lightning.terminal import new_table, say
 
 State = Mapping[str, Tensor]
 _LETTERS = string.ascii_uppercase
@@ -122,7 +123,6 @@ def compare_sides(
     return Comparison(names, found, len(frames), int(blocks.max()) + 1, classes, boundaries)
 
 
-@torch.no_grad()
 def image_states(
     task: GSCNNTask | ExportedNetwork, evaluation: Evaluation, datamodule: LightningDataModule, split: str
 ) -> list[dict[str, Tensor]]:
@@ -134,22 +134,11 @@ def image_states(
         datamodule: the frames.
         split: "val" or "test".
     """
-    loader: Any = datamodule.val_dataloader() if split == "val" else datamodule.test_dataloader()
     states = []
-    with progress(len(loader), "batches") as advance:
-        for batch in loader:
-            batch = datamodule.transfer_batch_to_device(batch, task.device, 0)
-            batch = datamodule.on_after_batch_transfer(batch, 0)
-            output = task.predict_output(batch["image"], gates=False)
-            preds, prob = output.labels, output.boundary_prob
-            for index in range(len(preds)):
-                one = slice(index, index + 1)
-                evaluation.reset()
-                frame = {key: value[one] for key, value in batch.items() if isinstance(value, Tensor)}
-                logits = output.seg_logits[one]
-                evaluation.update(preds[one], None if prob is None else prob[one], frame, logits)
-                states.append(evaluation.state())
-            advance()
+    for frame in predicted_frames(task, datamodule, split):
+        evaluation.reset()
+        evaluation.update(*frame)
+        states.append(evaluation.state())
     return states
 
 

@@ -48,8 +48,8 @@ def _member(given: str) -> str:
     return given
 
 
-def is_checkpoint(member: str) -> bool:
-    """Whether a member is a checkpoint or an exported network; else it is a folder of label maps."""
+def is_network(member: str) -> bool:
+    """Whether a member is a checkpoint, an exported network or one of a hub; else it is a folder of label maps."""
     return is_hub_model(member) or not Path(member).is_dir()
 
 
@@ -99,5 +99,5 @@ def make_side(
             say(f"note: {note}", stderr=True)
         return lambda evaluation: folder_states(predicted, evaluation, workers)
 
-    made = [of_checkpoint(member) if is_checkpoint(member) else of_folder(member) for member in members]
+    made = [of_checkpoint(member) if is_network(member) else of_folder(member) for member in members]
     return Side(tuple(members), tuple(made))
