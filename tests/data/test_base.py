@@ -355,3 +355,33 @@ def test_overfitting_a_few_batches(tmp_path):
     with pytest.warns(UserWarning, match="overfit"):
         trainer(tmp_path, max_epochs=2, overfit_batches=1).fit(task, data)
     assert [batch["name"] for _, batch in task.batches["train"]] == [["boards/000", "boards/001"]] * 2
+
+
+HANGING_UP = """
+import os, sys, time
+from multiprocessing import Pipe, Process, current_process, resource_sharer
+from multiprocessing.connection import Client
+from gscnn_lightning.data.base import begin_work
+
+def hand_over(pipe):
+    {first}
+    shared = resource_sharer.DupFd(os.open(os.devnull, os.O_RDONLY))
+    pipe.send(shared._id[0])
+    time.sleep(0.5)
+
+if __name__ == "__main__":
+    ours, theirs = Pipe()
+    worker = Process(target=hand_over, args=(theirs,))
+    worker.start()
+    Client(ours.recv(), authkey=current_process().authkey).close()
+    worker.join()
+"""
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_a_killed_training_that_hangs_up_on_a_loading_process_is_no_traceback(begins, tmp_path):
+    """What tensors are handed over by: a thread, to which the training connects for every batch."""
+    program = tmp_path / "program.py"
+    program.write_text(HANGING_UP.format(first="begin_work(0)" if begins else "pass"))
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True)
+    assert ("Traceback" in done.stderr) is not begins

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import signal
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Protocol
 
@@ -507,3 +508,6 @@ def begin_work(_: int) -> None:
     # it ends its loading processes itself, by a signal that they must not have inherited a handler of.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A training that is killed while it takes a batch hangs up on the thread that hands it over, and is no one to tell.
+    before = sys.excepthook
+    sys.excepthook = lambda kind, *rest: None if issubclass(kind, ConnectionError | EOFError) else before(kind, *rest)
