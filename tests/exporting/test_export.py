@@ -354,17 +354,20 @@ def test_programs_of_others_run_nothing(folder, tmp_path, capsys):
 # Names that a user may choose, with real sizes of their maps: minutes each.
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("backbone", "gradient"),
+    ("backbone", "gradient", "out"),
     [
-        ("efficientnet_lite0", "sobel"),
-        ("tf_efficientnet_lite0", "sobel"),
-        ("resnet18", "canny"),
-        ("resnet50", "sobel"),
-        ("convnext_tiny", "sobel"),
+        ("efficientnet_lite0", "sobel", ["a.onnx"]),
+        ("tf_efficientnet_lite0", "sobel", ["a.onnx"]),
+        ("resnet18", "canny", ["a.onnx"]),
+        ("resnet18", "sobel", ["a.pt2"]),
+        ("resnet50", "sobel", ["a.onnx"]),
+        ("convnext_tiny", "sobel", ["a.onnx"]),
+        ("vit_tiny_patch16_224", "sobel", ["a.onnx", "--size", "[96,160]"]),
     ],
 )
-def test_backbones(tmp_path, backbone, gradient, capsys):
-    write_checkpoint(tmp_path / "a.ckpt", CITYSCAPES, backbone=backbone, image_gradient=gradient, output_stride=16)
-    run("export", tmp_path / "a.ckpt", "--out", tmp_path / "a.onnx")
+def test_backbones(tmp_path, backbone, gradient, out, capsys):
+    stride = {} if "vit" in backbone else {"output_stride": 16}
+    write_checkpoint(tmp_path / "a.ckpt", CITYSCAPES, backbone=backbone, image_gradient=gradient, **stride)
+    run("export", tmp_path / "a.ckpt", "--out", tmp_path / out[0], *out[1:])
     with capsys.disabled():
         print(backbone, gradient, capsys.readouterr().out)  # noqa: T201
