@@ -5,12 +5,13 @@ import sys
 
 import pytest
 import torch
-from tests.tiny import write_config
+from tests.tiny import write_checkpoint, write_config
 from torch import nn
 
 from gscnn_lightning.bench import Timing, record, subjects
 from gscnn_lightning.bench.counts import counted_flop, saved_bytes
 from gscnn_lightning.bench.machine import checked_precision, convolution_peak, peak_shape, torch_threads
+from gscnn_lightning.classes import CITYSCAPES
 from gscnn_lightning.commands.main import main
 from gscnn_lightning.errors import SettingError
 
@@ -283,3 +284,32 @@ def test_machine():
     assert checked_precision("32", torch.device("cpu")) == "32-true"
     with pytest.raises(SettingError, match="precision is transformer-engine"):
         checked_precision("transformer-engine", torch.device("cpu"))
+
+
+def test_prediction_is_measured_alone_and_with_files(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        write_checkpoint(tmp_path / f"{name}.ckpt", CITYSCAPES)
+    quick = ["--size", "[64,96]", "--pictures", "3", "--repeats", "1", "--threads", "1"]
+    main(["bench", "predict", "a.ckpt", "b.ckpt", *quick, "--out", "out.json"])
+    content = json.loads((tmp_path / "out.json").read_text())
+    alone, whole = (rows_of(content, index) for index in range(2))
+    assert list(alone) == list(whole) == ["a.ckpt", "b.ckpt"]
+    for name, row in whole.items():
+        rate = content["remarks"]["pictures_per_second"][name]
+        assert rate == pytest.approx(3 / row["seconds"])
+        assert content["remarks"][name] == pytest.approx(rate * alone[name]["seconds"])
+    assert " pictures per second, " in capsys.readouterr().out
+    assert "nowhere.onnx does not exist" in refused(["bench", "predict", "nowhere.onnx", *quick], capsys)
+    assert "0 pictures" in refused(["bench", "predict", "a.ckpt", "--pictures", "0"], capsys)
+
+
+@pytest.mark.slow
+def test_prediction_is_measured_compiled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_checkpoint(tmp_path / "a.ckpt", CITYSCAPES)
+    quick = ["--size", "[64,96]", "--pictures", "1", "--repeats", "1", "--compiled", "true"]
+    main(["bench", "predict", "a.ckpt", *quick, "--out", "out.json"])
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert list(rows_of(content, 0)) == ["a.ckpt", "a.ckpt, compiled"]
+    assert list(rows_of(content, 1)) == ["a.ckpt"]

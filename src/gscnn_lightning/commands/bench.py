@@ -261,6 +261,43 @@ def inference(
     measure_inference(others, size, formats, device, precision, threads, repeats, out, compare)
 
 
+def predict(
+    networks: Sequence[str],
+    /,
+    size: tuple[int, int] = (512, 1024),
+    pictures: int = 8,
+    runtimes: Sequence[Literal["onnxruntime", "openvino", "tensorrt"]] = ("onnxruntime",),
+    compiled: bool = False,
+    threads: int | None = None,
+    repeats: int = 5,
+    out: Path | None = None,
+    compare: Path | None = None,
+) -> None:
+    """Time checkpoints and exported networks, alone and with the reading and writing of gscnn predict, on the CPU.
+
+    Examples:
+      gscnn bench predict best.ckpt model.onnx
+      gscnn bench predict best.ckpt model.onnx small.onnx --runtimes [onnxruntime,openvino] --threads 1
+
+    Args:
+        networks: checkpoints, networks of a hub and files of gscnn export; the first is what the ratios refer to.
+        size: height and width of the pictures, which are drawn.
+        pictures: number of pictures that are read, predicted and written.
+        runtimes: that run each .onnx file, where they are installed.
+        compiled: also checkpoints through torch.compile, alone; needs a C++ compiler, and minutes.
+        threads: threads of the networks, default as many as torch takes by itself.
+        repeats: number of timed rounds.
+        out: JSON file for machine, settings and all numbers.
+        compare: JSON file of an earlier measurement, shown beside the new one.
+
+    Raises:
+        GSCNNError: a setting or a network cannot be used.
+    """
+    from gscnn_lightning.bench.predict import measure_predict
+
+    measure_predict(networks, size, pictures, runtimes, compiled, threads, repeats, out, compare)
+
+
 def loop(
     batches: int = 20,
     device: str = "auto",

@@ -38,6 +38,7 @@ COMMANDS: dict[tuple[str, ...], str] = {
     ("bench", "step"): "bench.step",
     ("bench", "losses"): "bench.losses",
     ("bench", "inference"): "bench.inference",
+    ("bench", "predict"): "bench.predict",
     ("bench", "loop"): "bench.loop",
 }
 """Module and function below `gscnn_lightning.commands` of every command."""
