@@ -262,6 +262,37 @@ def test_commands_that_take_seconds_run(typed, place, request, tmp_path, monkeyp
             raise
 
 
+ONE_STEP = "--trainer.max_epochs 1 --trainer.limit_train_batches 1 --trainer.limit_val_batches 1 --data.num_workers 0"
+ONE_STEP += " --data.batch_size 2 --data.crop_size [64,64] --trainer.accelerator cpu --trainer.precision 32-true"
+
+
+def is_small_training(typed):
+    """Trainings on data that `place` has, of a network that a processor trains; formats have tests of their own."""
+    program, *args = typed
+    given = [word for option, word in itertools.pairwise(args) if option == "--config"]
+    own = all(name in config_names() and not name.startswith(("data/", "cityscapes")) for name in given)
+    others = ("--help", "--trainer.devices", "--ckpt_path")
+    return program == "gscnn-fit" and args[0].startswith("--") and own and not any(word in args for word in others)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("typed", [typed for typed in TYPED if is_small_training(typed)], ids=" ".join)
+def test_trainings_begin(typed, place, tmp_path, monkeypatch):
+    _, *args = typed
+    for path in place.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GSCNN_CAMVID_ROOT", "CamVid")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert not absent(args)
+    if "resnet50" in args:  # no hub is asked for its weights
+        args += ["--model.pretrained", "false"]
+    if "gscnn-camvid" in args:  # which is a tiny network here
+        args += ["--model.backbone", "test_resnet"]
+    fit([*args, *ONE_STEP.split()])
+    assert [*tmp_path.glob("runs/*/version_0/checkpoints/last.ckpt")]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_make_targets_and_extras_are_there(page):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
