@@ -91,6 +91,10 @@ def test_values_out_of_range_are_said_in_one_line(setting, words, capsys):
             ["trainer.strategy is fsdp, which spreads the weights", "--trainer.strategy ddp"],
         ),
         (["--trainer.strategy", "FSDPStrategy"], ["FSDPStrategy, which spreads", "--trainer.strategy ddp"]),
+        (
+            ["--trainer.strategy", '{"class_path": "pytorch_lightning.strategies.FSDPStrategy"}'],
+            ["Strategy, which spreads"],
+        ),
         (["--trainer.strategy", "deepspeed_stage_2"], ["trainer.strategy is deepspeed_stage_2, which spreads"]),
         (["--trainer.max_epochs", "-5"], ["trainer.max_epochs is -5", "non-negative integer or -1"]),
         (["--trainer.max_epochs", "0"], ["trainer.max_epochs is 0, which trains nothing"]),

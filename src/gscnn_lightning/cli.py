@@ -629,9 +629,11 @@ def _check_trainer(settings: Mapping[str, Any], subcommand: str) -> None:
 
 
 def _strategies(kind: str) -> list[type]:
-    """The class of a strategy, given by its path or by the name that Lightning has for it; none if there is none."""
-    found: Any = StrategyRegistry[kind]["strategy"] if kind in StrategyRegistry else None
-    if "." in kind:
+    """The class of a strategy, given by its path, its name or what Lightning calls it; none if there is none."""
+    found: Any = getattr(strategies, kind, None)
+    if kind in StrategyRegistry:
+        found = StrategyRegistry[kind]["strategy"]
+    elif "." in kind:
         found = pydoc.locate(kind)
     return [found] if isinstance(found, type) else []
 
