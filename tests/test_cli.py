@@ -86,6 +86,16 @@ def test_values_out_of_range_are_said_in_one_line(setting, words, capsys):
         (["--trainer.accelerator", "nosuch"], ["trainer.accelerator is nosuch", "Correct --trainer.accelerator"]),
         (["--trainer.devices", "0"], ["trainer.devices is 0"]),
         (["--trainer.strategy", "nosuch"], ["trainer.strategy is nosuch"]),
+        (
+            ["--trainer.strategy", "fsdp"],
+            ["trainer.strategy is fsdp, which spreads the weights", "--trainer.strategy ddp"],
+        ),
+        (["--trainer.strategy", "FSDPStrategy"], ["FSDPStrategy, which spreads", "--trainer.strategy ddp"]),
+        (
+            ["--trainer.strategy", '{"class_path": "pytorch_lightning.strategies.FSDPStrategy"}'],
+            ["Strategy, which spreads"],
+        ),
+        (["--trainer.strategy", "deepspeed_stage_2"], ["trainer.strategy is deepspeed_stage_2, which spreads"]),
         (["--trainer.max_epochs", "-5"], ["trainer.max_epochs is -5", "non-negative integer or -1"]),
         (["--trainer.max_epochs", "0"], ["trainer.max_epochs is 0, which trains nothing"]),
         (["--trainer.max_time", "1:2"], ["trainer.max_time is 1:2", "DD:HH:MM:SS"]),

@@ -50,6 +50,7 @@ def lines(page):
 
 def calls(line):
     """Calls of our programs in a line, as the program and its arguments; what they print is none."""
+    line = re.sub(r"^torchrun .* -m gscnn_lightning ", "gscnn-fit ", line)
     if not re.match(r"(\w+=\S* )*((srun|nohup|time)\b.* )?(gscnn|gscnn-fit) (--)?[\w./-]+( |$)", line):
         return
     parts = shlex.shlex(line, posix=True, punctuation_chars="|;&>")

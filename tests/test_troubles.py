@@ -185,10 +185,10 @@ TORCHRUN = ["torch.distributed.run", "--nproc_per_node", "2", "-m"]
 class Run:
     """The real command in a folder, with all processes that come of it."""
 
-    def __init__(self, folder, *arguments, before=(), environment=None, epochs=200):
+    def __init__(self, folder, *arguments, before=(), environment=None, epochs=200, subcommand="fit"):
         write_config(folder / "tiny.yaml", epochs=epochs)
         self.folder, self.mark = folder, f"{folder}-{time.time()}"
-        command = [sys.executable, "-m", *before, "gscnn_lightning", "fit", "--config", "tiny.yaml", *arguments]
+        command = [sys.executable, "-m", *before, "gscnn_lightning", subcommand, "--config", "tiny.yaml", *arguments]
         settings = {**os.environ, "OMP_NUM_THREADS": "1", "TROUBLE": self.mark, **(environment or {})}
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, cwd=folder, env=settings, stdout=log, stderr=log)

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import pydoc
 import re
 import signal
 import sys
@@ -19,7 +20,7 @@ from typing import Any, NoReturn, cast
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer, strategies
 from pytorch_lightning import callbacks as lightning_callbacks
 from pytorch_lightning import loggers as lightning_loggers
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
@@ -27,6 +28,7 @@ from pytorch_lightning.callbacks import ProgressBar as AnyProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.strategies import StrategyRegistry
 from pytorch_lightning.trainer.connectors import checkpoint_connector
 from pytorch_lightning.utilities.rank_zero import rank_zero_info
 from torch.optim import Optimizer
@@ -40,7 +42,7 @@ from gscnn_lightning.checkpoint_io import WholeCheckpoints
 from gscnn_lightning.errors import GSCNNError, SettingError, WeightsError
 from gscnn_lightning.optim import SGD
 from gscnn_lightning.parsing import HelpFormatter, plain_message
-from gscnn_lightning.processes import Processes, check_environment
+from gscnn_lightning.processes import Processes, check_environment, check_launched
 from gscnn_lightning.refusals import refusal
 from gscnn_lightning.requeue import clear, job_checkpoint, job_folder
 from gscnn_lightning.run_folder import BEST, LAST, RunFolder
@@ -65,6 +67,8 @@ _CHOSEN_BY_LIGHTNING = ("last", "hpc")
 """Values of ckpt_path that Lightning makes a file of, in the folder of the run, or none."""
 
 _SEARCHES = ("find_batch_size", "find_lr")
+
+_SHARDED = (strategies.FSDPStrategy, strategies.DeepSpeedStrategy, strategies.ModelParallelStrategy)
 
 _NOT_OF_CHECKPOINTS = (*PREDICTION_SETTINGS, *MACHINE_SETTINGS, "pretrained", "backbone_weights", "optimizer")
 
@@ -552,6 +556,7 @@ class GSCNNCLI(LightningCLI):
             trainer["plugins"] = [*trainer["plugins"], WholeCheckpoints()]
         check_environment()
         made = super().instantiate_trainer(**kwargs)
+        check_launched(made)
         self._processes = Processes(made, self._ending)
         return made
 
@@ -602,6 +607,14 @@ def _check_trainer(settings: Mapping[str, Any], subcommand: str) -> None:
     Raises:
         SettingError: a setting is out of range.
     """
+    strategy = settings["strategy"]
+    kind = strategy if isinstance(strategy, str) else strategy["class_path"]
+    if any(issubclass(one, _SHARDED) for one in _strategies(kind)):
+        raise SettingError(
+            f"trainer.strategy is {kind}, which spreads the weights over the processes: checkpoints, averages of "
+            "weights and the exact going on of this library need all of them in each. Give --trainer.strategy ddp; "
+            "where memory does not suffice, --model.grad_checkpointing true or a smaller --data.batch_size"
+        )
     least = {"accumulate_grad_batches": "batches of a step", "check_val_every_n_epoch": "epochs between validations"}
     for name, meaning in least.items():
         if settings[name] is not None and settings[name] < 1:
@@ -613,6 +626,16 @@ def _check_trainer(settings: Mapping[str, Any], subcommand: str) -> None:
     for name in ("max_epochs", "max_steps", "limit_train_batches"):
         if subcommand == "fit" and settings[name] == 0:
             raise SettingError(f"trainer.{name} is 0, which trains nothing: give 1 or more, or leave it out")
+
+
+def _strategies(kind: str) -> list[type]:
+    """The class of a strategy, given by its path, its name or what Lightning calls it; none if there is none."""
+    found: Any = getattr(strategies, kind, None)
+    if kind in StrategyRegistry:
+        found = StrategyRegistry[kind]["strategy"]
+    elif "." in kind:
+        found = pydoc.locate(kind)
+    return [found] if isinstance(found, type) else []
 
 
 def _check_monitors(trainer: Trainer, task: GSCNNTask, best: Callback) -> None:

@@ -15,6 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from lightning_fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
@@ -44,6 +50,67 @@ def check_environment() -> None:
         if value and not (value.isdecimal() and int(value) in possible):
             known = f"{possible[0]} to {possible[-1]}"
             raise SettingError(f"{name} in the environment is {value}: give a number ({known}), or unset it")
+
+
+def check_launched(trainer: Trainer) -> None:
+    """Compare what a launcher has started with what the trainer counts on.
+
+    Lightning would wait for processes that nobody has started, or train in each on its own, all into one folder.
+
+    Raises:
+        SettingError: numbers of nodes or devices differ, or this node cannot find the first one. Said once per node.
+    """
+    environment = trainer._accelerator_connector.cluster_environment
+    if isinstance(environment, LightningEnvironment):
+        _check_node(trainer.num_nodes)
+        return
+    started = _started_by(environment)
+    if started is None:
+        return
+    who, world, nodes = started
+    devices = trainer.num_devices  # the strategy's own number of processes is that of the launcher
+    if trainer.num_nodes * devices == world and nodes in (None, trainer.num_nodes):
+        return
+    if environment.local_rank() != 0:
+        time.sleep(PATIENCE)  # or who has started them ends the one that is about to say it
+        sys.exit(2)
+    name, value = ("devices", devices) if nodes in (None, trainer.num_nodes) else ("num_nodes", trainer.num_nodes)
+    nodes = nodes or trainer.num_nodes
+    there = f"{world} process{'es' * (world > 1)} on {nodes} node{'s' * (nodes > 1)}"
+    raise SettingError(
+        f"trainer.{name} is {value}, so that {trainer.num_nodes} x {devices} processes are to train (nodes x devices), "
+        f"and {who} has started {there}: give --trainer.num_nodes {nodes} --trainer.devices {world // nodes}, or start "
+        "as many as are to train"
+    )
+
+
+def _started_by(environment: ClusterEnvironment) -> tuple[str, int, int | None] | None:
+    """Who has started the processes of a training, how many, and on how many nodes, as far as that is known."""
+    if isinstance(environment, TorchElasticEnvironment):
+        world = environment.world_size()
+        each = os.environ.get("LOCAL_WORLD_SIZE")
+        return "torchrun", world, None if each is None else world // int(each)
+    if isinstance(environment, SLURMEnvironment):
+        nodes = os.environ.get("SLURM_NNODES")
+        return "SLURM", environment.world_size(), None if nodes is None else int(nodes)
+    return None
+
+
+def _check_node(nodes: int) -> None:
+    number = int(os.environ.get("NODE_RANK") or 0)
+    if nodes == 1 or number == 0:
+        return
+    if number >= nodes:
+        raise SettingError(
+            f"NODE_RANK in the environment is {number}, and trainer.num_nodes is {nodes}: nodes count from 0 to "
+            f"{nodes - 1}"
+        )
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if missing:
+        raise SettingError(
+            f"NODE_RANK in the environment is {number}, and {' and '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} not there: the command on node 0 says when it starts what to set"
+        )
 
 
 class _Launcher(_SubprocessScriptLauncher):

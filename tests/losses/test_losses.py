@@ -204,6 +204,18 @@ def test_finite_and_differentiable_in_every_corner(labels, dtype):
         assert not z.grad.any()
 
 
+@pytest.mark.parametrize("variant", ["paper", "release"])
+def test_gradients_are_finite_when_scaled_where_nothing_is_labelled(variant):
+    """As half precision scales them, and sums over many processes; no boundary is sure when a training begins."""
+    loss = GSCNNLoss(3, dice=1.0, edge=1.0, variant=variant)
+    labels = torch.zeros(2, 8, 8, dtype=torch.long)
+    labels[1] = 255
+    maps = [torch.zeros(2, channels, 8, 8, requires_grad=True) for channels in (3, 1)]
+    terms = loss(GSCNNOutput(*maps, ()), labels, torch.zeros(2, 1, 8, 8))
+    (2.0**16 * terms["loss"]).backward()
+    assert all(each.grad.isfinite().all() for each in maps)
+
+
 def test_autocast_changes_no_loss_and_no_gradient(case):
     def run(enabled):
         z, b = (case[k].float().requires_grad_() for k in ("logits", "boundary_logits"))

@@ -249,6 +249,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.boundary_variant = boundary_variant
         self.datasets: dict[Split, SegmentationDataset] = {}
         self._sources: dict[Split, Source] = {}
+        self._tiles_of: tuple[Source, ClassTiles] | None = None
 
     def source(self, split: Split) -> Source:
         """The frames of a split, see `Source`.
@@ -391,7 +392,10 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Index of the classes of the training split, None unless it is sampled."""
         if self.class_uniform_over != "data" or self.class_uniform == 0:
             return None
-        return class_tiles(self.checked_source("train"), with_bar=self._process()[0] == 0)
+        source = self.checked_source("train")
+        if self._tiles_of is None or self._tiles_of[0] is not source:  # of a million frames it takes seconds
+            self._tiles_of = source, class_tiles(source, with_bar=self._process()[0] == 0)
+        return self._tiles_of[1]
 
     def _progress(self) -> int:
         """Samples that this process already had of the epoch that the trainer is about to begin or to resume."""

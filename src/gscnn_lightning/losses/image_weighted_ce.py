@@ -172,7 +172,9 @@ def image_weighted_mean(
     valid = labels != ignore_index
     per_pixel = weights.gather(1, labels.where(valid, 0).flatten(1)) * valid.flatten(1)
     total = per_pixel.sum(dim=1)
-    per_image = (per_pixel * nll.flatten(1)).sum(dim=1) / total.clamp(min=torch.finfo(nll.dtype).tiny)
+    # By 1 where there is nothing: the gradient is finite then, too, whatever it is multiplied by, which is the scale of
+    # half precision or the number of processes.
+    per_image = (per_pixel * nll.flatten(1)).sum(dim=1) / total.masked_fill(total == 0, 1)
     loss, count = per_image.sum(), (total > 0).sum().clamp(min=1)
     if sync:
         loss, count = stacked_over_processes(loss, (total > 0).sum(dtype=loss.dtype))

@@ -154,6 +154,18 @@ def test_index_of_classes_is_the_same_as_from_files(packed, monkeypatch):
     assert about["maps"] == [int((masks == value).any((1, 2)).sum()) for value in (0, 1, 2, 255)]
 
 
+def test_index_of_classes_is_read_once_for_a_training(packed, monkeypatch):
+    settings = {**SETTINGS, "num_workers": 0, "class_uniform": 0.5, "class_uniform_over": "data"}
+    data = ShardsDataModule(str(packed / "shards"), **settings)
+    reads = []
+    read = places.Folder.read
+    monkeypatch.setattr(places.Folder, "read", lambda self, name: reads.append(name) or read(self, name))
+    data.prepare_data()
+    for _ in range(2):
+        data.train_dataloader()
+    assert reads.count("train/tiles.npz") == 1
+
+
 @pytest.mark.parametrize("images", ["own", "png"])
 def test_pictures_of_all_kinds_are_packed_without_loss(images, tmp_path):
     root = frames(tmp_path / "files", train=1, val=1)
