@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 import numpy.typing as npt
 
+from gscnn_lightning.data.annotations import frame_name, load_json
 from gscnn_lightning.data.base import Split
-from gscnn_lightning.data.coco import frame_name, load_json
 from gscnn_lightning.data.files import find_files, user_path
 from gscnn_lightning.data.regions import (
     TOO_SHORT,
