@@ -371,7 +371,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         return SegmentationDataset(source, training_transform(**self.augmentation), self.seed, kept, self.windows)
 
     @staticmethod
-    def _deciding_labels(source: Source, index: int) -> Labels | None:
+    def _deciding_labels(source: Source, index: int) -> Bytes | None:
         """The first part of a label map that has a labelled pixel, else any: all of it may not fit into memory."""
         windows = source.open_windows(index)
         if windows is None:
