@@ -257,9 +257,18 @@ def test_tables_of_hugging_face(kind, tmp_path, capsys):
     assert json.loads((run / "classes.json").read_text())["names"] == ["flat-road", "human", "rider"]
 
 
-def test_one_table_is_split_and_of_two_columns_of_masks_that_of_classes_is_taken(tmp_path, capsys):
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_one_table_is_split_and_of_two_columns_of_masks_that_of_classes_is_taken(on_disk, tmp_path, capsys):
     objects = [made_formats.encoded(ids(tuple(range(7)), seed=i)) for i in range(5)]
-    table(tmp_path / "in", {"instances": objects, "photo": PHOTOS, "classes": MAPS, "text": list("abcde")})
+    table(
+        tmp_path / "in",
+        {"instances": objects, "photo": PHOTOS, "classes": MAPS, "text": list("abcde")},
+        on_disk=on_disk,
+    )
+    if on_disk:  # as a table that is in no dictionary is stored
+        shutil.copytree(tmp_path / "in/train", tmp_path / "alone")
+        shutil.rmtree(tmp_path / "in")
+        (tmp_path / "alone").rename(tmp_path / "in")
     tools(["new", "in"])
     told = capsys.readouterr().out
     assert "photo (images), classes (masks)" in told
