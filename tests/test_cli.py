@@ -415,6 +415,18 @@ def test_help_has_examples(capsys):
     assert "gscnn-fit --config camvid" in capsys.readouterr().out
 
 
+def test_a_transformer_trains_in_mixed_precision_on_images_of_odd_sizes():
+    odd = [*SCENES, "--data.size", "[70,131]", *CROP, "--data.crop_size", "[49,67]"]
+    settings = ["--model.backbone", "test_vit", "--trainer.precision", "bf16-mixed", "--model.layer_decay", "0.75"]
+    main([*TINY, *odd, *settings, "--trainer.max_epochs", "1"])
+    folder = Path("runs/default/version_0")
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    losses = [float(row[name]) for row in rows for name in row if "loss" in name and row[name]]
+    assert len(losses) > 4
+    assert np.isfinite(losses).all()
+    assert scores(folder)["means"]["miou"] > 0
+
+
 def test_precision_is_what_the_processor_multiplies():
     assert default_precision() in {"32-true", "bf16-mixed", "16-mixed"}
 

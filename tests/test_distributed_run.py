@@ -70,6 +70,16 @@ def test_two_processes_train_as_one_with_the_doubled_batch(tmp_path):
     assert distance(alone, one) > 1e-4
 
 
+def test_two_processes_train_a_transformer_without_looking_for_unused_parameters(tmp_path):
+    """In the second step the strategy refuses parameters that had no gradient in the first."""
+    common = [*PLAIN_STEPS, "--model.backbone=test_vit", "--trainer.max_steps=3", "--data.train_samples=12"]
+    two = fit(tmp_path, *common, *TWO)
+    assert two["global_step"] == 3
+    state = two["state_dict"]
+    assert all(value.isfinite().all() for value in state.values() if value.is_floating_point())
+    assert any(name.endswith("backbone.encoder.trunk.model.pos_embed") for name in state)
+
+
 VARIANTS = {
     "control": {"shape_stream": False},
     "control, supervised": {"shape_stream": False, "boundary_supervision": True},

@@ -9,6 +9,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from tests.data import made, made_formats
 
+from gscnn_lightning.classes import CAMVID
 from gscnn_lightning.commands.main import main as gscnn
 from gscnn_lightning.data import CocoDataModule, LabelStudioDataModule
 from gscnn_lightning.data.check import check_data
@@ -193,6 +194,17 @@ def test_coco_is_that_of_pycocotools(order, tmp_path):
             assert np.array_equal(labels, coco_labels(file, frame.image.name, order))
         assert (found[-1][2] == 0).all()
     assert (255 in found[0][2]) == (order == "void")
+
+
+def test_the_background_has_a_grey_that_no_class_has(tmp_path):
+    made_formats.coco(tmp_path)
+    for file in (tmp_path / "annotations").glob("*.json"):
+        content = json.loads(file.read_text())
+        others = [{"id": 100 + i, "name": name} for i, name in enumerate(CAMVID.names)]
+        file.write_text(json.dumps({**content, "categories": others, "annotations": []}))
+    data = CocoDataModule(tmp_path, "annotations/instances_{split}2017.json", images="{split}2017", batch_size=1)
+    assert data.class_colors[1:] == CAMVID.colors  # of which the sky is (128, 128, 128)
+    assert data.class_colors[0] == (208, 208, 208)
 
 
 def test_the_default_order_of_coco_is_the_smaller_on_top(tmp_path):

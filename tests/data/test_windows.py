@@ -1,5 +1,6 @@
 """Crops read out of TIFF files, beside crops of the whole decoded picture."""
 
+import importlib.util
 import sys
 
 import cv2
@@ -159,6 +160,49 @@ def test_what_is_decoded_as_a_whole_is_said(folder, caplog):
     caplog.set_level("INFO")
     same_samples(root, number=4)
     assert "1 of 2 images are decoded as a whole, the first is 0: windows are read of TIFF files" in caplog.text
+
+
+def test_label_maps_are_looked_at_in_parts(folder, monkeypatch):
+    """To see whether they are void throughout."""
+    root = folder()
+    decoded = []
+    usual = FileSource.load_labels
+    monkeypatch.setattr(
+        FileSource, "load_labels", lambda self, index: decoded.append(self.name(index)) or usual(self, index)
+    )
+    monkeypatch.setattr("gscnn_lightning.data.base._PART", 64)
+    data = module(root, True)
+    assert set(decoded).isdisjoint(data.datasets["train"].source.name(i) for i in range(2))
+    for path in (root / "masks/train").iterdir():
+        tifffile.imwrite(path, np.full((301, 417), 255, np.uint8), tile=(64, 64))
+    with pytest.raises(DataError, match="train: all 2 label maps are void throughout"):
+        module(root, True)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_missing_decoder_is_said_with_the_extra_that_has_it(is_there, folder, caplog, monkeypatch):
+    usual = importlib.util.find_spec
+    found = {True: object(), False: None}[is_there]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found if name == "imagecodecs" else usual(name))
+    root = folder()
+    monkeypatch.setattr(TiffWindows, "_tile", lambda *_: (_ for _ in ()).throw(ValueError("requires imagecodecs")))
+    caplog.set_level("INFO")
+    module(root, True)
+    assert "2 of 2 images are decoded as a whole" in caplog.text
+    told = "imagecodecs is not installed, which those in LZW and Zstandard need: pip install 'gscnn-lightning[tiles]'"
+    assert (told in caplog.text) == (not is_there)
+
+
+@pytest.mark.parametrize("predictor", [None, "horizontal"])
+@pytest.mark.parametrize("compression", ["lzw", "zstd"])
+def test_parts_in_lzw_and_zstandard(compression, predictor, tmp_path):
+    pytest.importorskip("imagecodecs")
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, photo(), tile=(64, 64), compression=compression, predictor=predictor, photometric="rgb")
+    windows = open_tiff(path)
+    for top, left, bottom, right in ((0, 0, 301, 417), (17, 100, 141, 203), (300, 416, 301, 417)):
+        part = photo()[top:bottom, left:right]
+        np.testing.assert_array_equal(windows.read(top, left, bottom, right), part)
 
 
 def test_values_outside_the_table_are_named(folder):

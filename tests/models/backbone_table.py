@@ -24,7 +24,9 @@ other weights (`.dinov3_lvd1689m` and the like after the name), behave the same.
 - **strides** of the maps at `--model.output_stride 8`; families that cannot dilate keep their own. Where they begin
   with "2, 4 |" the model has no map that fine, as plain transformers: a convolutional stem on the image gives the two,
   see `gscnn_lightning.models.vit_pyramid.ViTPyramid`.
-- **sizes** of images that the model takes; others are padded to the next, and the maps are cut back.
+- **sizes** of images that the model takes; others are padded to the next, and the maps are cut back. Models of one size
+  are refused. timm's `hiera_tiny_224` and its like are made for one, too, whichever `img_size` they are given;
+  `hieradet_small` and `sam2_hiera_tiny` are Hiera for images of any size.
 - **layer decay**: whether `--model.layer_decay` knows the layers.
 - **checkpointing**: whether `--model.grad_checkpointing` works.
 

@@ -254,9 +254,10 @@ def test_plain_families_of_timm(name):
     train_and_predict(name, ODD[:1], shape_stream=False, output_stride=32)
 
 
-ONE_SIZE = (
-    "beit_base_patch16_224 cait_xxs24_224 coat_tiny coatnet_nano_rw_224 efficientformer_l1 gcvit_xxtiny nest_tiny"
-)
+ONE_SIZE = """
+beit_base_patch16_224 cait_xxs24_224 coat_tiny coatnet_nano_rw_224 efficientformer_l1 gcvit_xxtiny hiera_tiny_224
+nest_tiny
+"""
 
 
 @pytest.mark.slow

@@ -110,6 +110,20 @@ def test_mixed_precision_is_finite(name):
     assert (output.seg_logits - exact).abs().mean() < 0.1 * exact.abs().mean()
 
 
+@pytest.mark.parametrize("name", ["test_vit", "tiny_dinov3"])
+def test_network_and_losses_are_one_graph(name):
+    torch._dynamo.reset()
+    network, loss = GSCNN(3, name, **SMALL), GSCNNLoss(3)
+    size = (49, 81)
+    image, labels, boundaries = torch.rand(2, 3, *size), torch.randint(3, (2, *size)), torch.zeros(2, 1, *size)
+
+    def step(image):
+        return loss(network(image), labels, boundaries, torch.zeros(2, 3, *size))["loss"]
+
+    compiled = torch.compile(step, fullgraph=True, backend="eager")(image)
+    torch.testing.assert_close(compiled, step(image))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_compiled_network_and_losses_give_the_same_gradients(name):

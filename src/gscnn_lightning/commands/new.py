@@ -13,9 +13,9 @@ def new(
 ) -> None:
     """Look at a folder of images and write the config and class table to train on it.
 
-    Finds masks of ids or colours, polygons of COCO and YOLO, splits by folders or lists, names of classes in text
-    files, and known layouts such as that of Cityscapes. What the folder does not tell is assumed, and said. The folder
-    is only read, and no file is overwritten.
+    Finds masks of ids or colours, outlines of COCO, YOLO and Label Studio, tables of Hugging Face, splits by folders or
+    lists, names of classes in text files, and known layouts such as that of Cityscapes. What the folder does not tell
+    is assumed, and said. The folder is only read, and no file is overwritten.
 
     Examples:
       gscnn new photos
@@ -23,7 +23,7 @@ def new(
       gscnn-fit --config first/photos.yaml
 
     Args:
-        data_dir: folder with images and masks or polygons, however they are arranged.
+        data_dir: folder with images and masks or outlines, however they are arranged.
         out: folder for NAME.yaml, classes.yaml and the lists of the splits, NAME being that of the data; by default
             NAME_config in the working directory.
         backbone: of the network, any that timm has.
@@ -37,8 +37,10 @@ def new(
 
     from rich.text import Text
 
+    from gscnn_lightning.data.regions import RegionSource
     from gscnn_lightning.drafting import draft, write_draft
     from gscnn_lightning.drafting.draft import share_text, sizes_text
+    from gscnn_lightning.drafting.polygons import outside_text
     from gscnn_lightning.errors import SettingError
     from gscnn_lightning.fit_settings import data_module
     from gscnn_lightning.terminal import new_table, progress, say
@@ -63,6 +65,8 @@ def new(
     table.add_column("")
     train, val = (len(data.datasets[split]) for split in ("train", "val"))
     rows = [*drafted.found, ("sizes", sizes_text(drafted.sizes)), ("frames", f"{train} train, {val} validate")]
+    if isinstance(source := data.datasets["train"].source, RegionSource):
+        rows.append(("in no outline", outside_text(source)))
     for heading, text in rows:
         table.add_row(heading, Text(text))
     say(table)

@@ -1,6 +1,7 @@
 """What all data modules share: samples, loaders, order, checks and boundary maps."""
 
 import importlib.util
+import itertools
 import os
 import signal
 import sys
@@ -32,6 +33,10 @@ from gscnn_lightning.score_names import check_class_names
 Split = Literal["train", "val", "test", "predict"]
 Sample = dict[str, Any]
 Bytes = npt.NDArray[np.uint8]
+
+
+_PART = 1024
+"""Height and width of what is looked at of a large label map at a time."""
 
 
 class Transform(Protocol):
@@ -338,7 +343,8 @@ class SegmentationDataModule(pl.LightningDataModule):
     def _dataset(self, split: Split) -> SegmentationDataset:
         source = self.checked_source(split)
         if split != "predict":
-            check_labelled(split, (source.load_labels(index) for index in range(len(source))))
+            read = self._deciding_labels if self.windows and split == "train" else type(source).load_labels
+            check_labelled(split, (read(source, index) for index in range(len(source))))
         if split != "train":
             return SegmentationDataset(source)
         from gscnn_lightning.data.transforms import training_transform  # slow to import, needed for training only
@@ -347,9 +353,16 @@ class SegmentationDataModule(pl.LightningDataModule):
         if self.windows:
             whole = [index for index in range(len(source)) if source.open_windows(index) is None]
             if whole:
+                missing = (
+                    "; imagecodecs is not installed, which those in LZW and Zstandard need: pip install "
+                    "'gscnn-lightning[tiles]'"
+                    if importlib.util.find_spec("imagecodecs") is None
+                    else ""
+                )
                 rank_zero_info(
                     f"{split}: {len(whole)} of {len(source)} images are decoded as a whole, the first is "
                     f"{source.name(whole[0])}: windows are read of TIFF files of 8 bits without lossy compression"
+                    f"{missing}"
                 )
         kept = None
         if self.cache_gb and can_keep() and not (self.windows and len(whole) < len(source)):
@@ -358,6 +371,20 @@ class SegmentationDataModule(pl.LightningDataModule):
             if self._process()[0] == 0 and (said := kept.said()):
                 rank_zero_info(f"train: {said}")
         return SegmentationDataset(source, training_transform(**self.augmentation), self.seed, kept, self.windows)
+
+    @staticmethod
+    def _deciding_labels(source: Source, index: int) -> Bytes | None:
+        """The first part of a label map that has a labelled pixel, else any: all of it may not fit into memory."""
+        windows = source.open_windows(index)
+        if windows is None:
+            return source.load_labels(index)
+        height, width = windows.shape
+        part: Bytes | None = None
+        for top, left in itertools.product(range(0, height, _PART), range(0, width, _PART)):
+            part = windows.labels(top, left, min(top + _PART, height), min(left + _PART, width))
+            if (part != IGNORE_INDEX).any():
+                break
+        return part
 
     def checked_source(self, split: Split) -> Source:
         """The frames of a split after their `Source.check`, the same object every time.

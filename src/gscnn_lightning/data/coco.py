@@ -1,12 +1,12 @@
 """Annotations in COCO's JSON: polygons, runs of pixels, crowds."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from gscnn_lightning.classes import IGNORE_INDEX
+from gscnn_lightning.data.annotations import frame_name, load_json
 from gscnn_lightning.data.base import Split
 from gscnn_lightning.data.files import find_files, user_path
 from gscnn_lightning.data.regions import (
@@ -215,26 +215,6 @@ def read_json(file: Path, setting: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{file} holds a {type(content).__name__}, not the keys of COCO's format: export it as COCO")
     return content
-
-
-def load_json(file: Path, setting: str) -> Any:  # noqa: ANN401
-    """What is in a JSON file.
-
-    Raises:
-        DataError: it cannot be read, or is no JSON.
-    """
-    try:
-        return json.loads(file.read_bytes())
-    except OSError as error:
-        raise DataError(f"cannot read {file} ({error.strerror}): correct {setting} (--data.{setting} FILE)") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file} is not valid JSON ({error}): export or copy it again") from error
-
-
-def frame_name(name: str) -> str:
-    """Name of a frame by the path of its image: without suffix, and without what leads out of a folder."""
-    path = Path(name).with_suffix("")
-    return Path(*(part for part in path.parts if part not in ("..", path.anchor))).as_posix()
 
 
 def _rows(file: Path, content: Mapping[str, Any], key: str) -> list[dict[str, Any]]:

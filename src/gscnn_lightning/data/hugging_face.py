@@ -67,7 +67,7 @@ class RowSource(FileSource):
         Raises:
             DataError: a picture is damaged, or has a label value outside the table.
         """
-        content, called = self._stored(index, self.image)
+        content, called = self.stored(index, self.image)
         return read_picture(content, called), self.load_labels(index)
 
     def load_labels(self, index: int) -> Bytes | None:
@@ -78,7 +78,7 @@ class RowSource(FileSource):
         """
         if self.mask is None:
             return None
-        content, called = self._stored(index, self.mask)
+        content, called = self.stored(index, self.mask)
         return read_labels(content, self.table, called)
 
     def identity(self, index: int) -> str:
@@ -94,18 +94,18 @@ class RowSource(FileSource):
         Raises:
             DataError: a picture is none that can be read, sizes differ, or the pixels are of the wrong kind.
         """
-        content, called = self._stored(index, self.image)
+        content, called = self.stored(index, self.image)
         image = look_at_image(content, called)
         if self.mask is None:
             return image.converted
-        mask, of_mask = self._stored(index, self.mask)
+        mask, of_mask = self.stored(index, self.mask)
         return (*image.converted, *look_at_labels(mask, self.table, image, self.image, of_mask))
 
     def fingerprint(self) -> str:
         """Digest of the masks as they are stored, and of the table."""
         digest = hashlib.sha256(self.table.tobytes())
         for index in range(len(self) if self.mask is not None else 0):
-            digest.update(hashlib.sha256(self._stored(index, self.mask or "")[0]).digest())
+            digest.update(hashlib.sha256(self.stored(index, self.mask or "")[0]).digest())
         return digest.hexdigest()
 
     def _row(self, index: int) -> int:
@@ -113,21 +113,36 @@ class RowSource(FileSource):
         assert isinstance(frame, RowFrame)
         return frame.row
 
-    def _stored(self, index: int, column: str) -> tuple[bytes, str]:
-        """A picture as it is stored, and what messages call it."""
+    def stored(self, index: int, column: str) -> tuple[bytes, str]:
+        """A picture as it is stored, and what messages call it.
+
+        Raises:
+            DataError: the row has none there.
+        """
         row = self._row(index)
-        called = f"{column} of row {row} in {self.where}"
-        value = self.columns[column][row][column]
-        if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
-            return value["bytes"], called
-        if isinstance(value, dict) and isinstance(value.get("path"), str):
-            try:
-                return Path(value["path"]).read_bytes(), f"{value['path']}, {called},"
-            except OSError as error:
-                raise DataError(f"cannot read {value['path']}, {called}: {error.strerror or error}") from error
-        if isinstance(value, bytes):
-            return value, called
-        raise DataError(f"{called} is no picture but {str(value)[:60]!r}: fill it, or leave the row out")
+        return stored_picture(self.columns[column][row][column], f"{column} of row {row} in {self.where}")
+
+
+def stored_picture(value: object, called: str) -> tuple[bytes, str]:
+    """The bytes of a picture in a table, and what messages call it.
+
+    Args:
+        value: what the table has: bytes, or a mapping with them or with the path of a file.
+        called: the place in the table, for messages.
+
+    Raises:
+        DataError: it is no picture, or a file that cannot be read.
+    """
+    if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
+        return value["bytes"], called
+    if isinstance(value, dict) and isinstance(value.get("path"), str):
+        try:
+            return Path(value["path"]).read_bytes(), f"{value['path']}, {called},"
+        except OSError as error:
+            raise DataError(f"cannot read {value['path']}, {called}: {error.strerror or error}") from error
+    if isinstance(value, bytes):
+        return value, called
+    raise DataError(f"{called} is no picture but {str(value)[:60]!r}: fill it, or leave the row out")
 
 
 class HuggingFaceDataModule(SplitDataModule):
@@ -230,32 +245,49 @@ class HuggingFaceDataModule(SplitDataModule):
     def _data_set(self) -> Any:  # noqa: ANN401
         """All splits by name, pictures as they are stored."""
         if self._loaded is None:
-            stored = _library().Image(decode=False)
-            self._loaded = {}
-            for name, rows in self._load().items():
-                for column in (self.image, self.mask):
-                    if isinstance(rows.features.get(column), type(stored)):
-                        rows = rows.cast_column(column, stored)
-                self._loaded[name] = rows
+            self._loaded = load_tables(self.given, self.config_name, self.revision)
         return self._loaded
 
-    def _load(self) -> Mapping[str, Any]:
-        datasets = _library()
-        folder = user_path(self.given, "data.root")
-        try:
-            if (folder / "dataset_dict.json").is_file():
-                return datasets.load_from_disk(str(folder))
-            if (folder / "state.json").is_file():
-                return {"train": datasets.load_from_disk(str(folder))}
-            if folder.exists():
-                return datasets.load_dataset(str(folder), self.config_name)
-            return datasets.load_dataset(self.given, self.config_name, revision=self.revision)
-        except Exception as error:  # of this library, of the hub's, of Arrow and of the network
-            reason = " ".join(str(error).split())[:300]
-            raise DataError(
-                f"datasets cannot load {self.given} ({type(error).__name__}: {reason}): correct root (--data.root "
-                "FOLDER, or a name on the hub), config_name or revision"
-            ) from error
+
+def load_tables(given: str, config_name: str | None = None, revision: str | None = None) -> dict[str, Any]:
+    """All splits of a data set by name, whose pictures come as they are stored.
+
+    Args:
+        given: folder, or name on the hub.
+        config_name: which of its configurations.
+        revision: which version of it.
+
+    Raises:
+        DataError: it cannot be loaded.
+        SettingError: the library `datasets` is not installed.
+    """
+    stored = _library().Image(decode=False)
+    tables = {}
+    for name, rows in _load(given, config_name, revision).items():
+        for column, feature in rows.features.items():
+            if isinstance(feature, type(stored)):
+                rows = rows.cast_column(column, stored)
+        tables[name] = rows
+    return tables
+
+
+def _load(given: str, config_name: str | None, revision: str | None) -> Mapping[str, Any]:
+    datasets = _library()
+    folder = user_path(given, "data.root")
+    try:
+        if (folder / "dataset_dict.json").is_file():
+            return datasets.load_from_disk(str(folder))
+        if (folder / "state.json").is_file():
+            return {"train": datasets.load_from_disk(str(folder))}
+        if folder.exists():
+            return datasets.load_dataset(str(folder), config_name)
+        return datasets.load_dataset(given, config_name, revision=revision)
+    except Exception as error:  # of this library, of the hub's, of Arrow and of the network
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(
+            f"datasets cannot load {given} ({type(error).__name__}: {reason}): correct root (--data.root FOLDER, or a "
+            "name on the hub), config_name or revision"
+        ) from error
 
 
 def _library() -> Any:  # noqa: ANN401

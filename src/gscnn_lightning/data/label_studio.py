@@ -1,7 +1,8 @@
 """Brush strokes and polygons in the JSON that Label Studio exports."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -9,8 +10,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 import numpy.typing as npt
 
+from gscnn_lightning.data.annotations import frame_name, load_json
 from gscnn_lightning.data.base import Split
-from gscnn_lightning.data.coco import frame_name, load_json
 from gscnn_lightning.data.files import find_files, user_path
 from gscnn_lightning.data.regions import (
     TOO_SHORT,
@@ -85,7 +86,7 @@ class LabelStudioDataModule(RegionDataModule):
         }
         present = sorted(file for file in files if file.is_file())
         tasks = [task for file in present or sorted(files)[:1] for task in _tasks(file)]
-        names = list(classes) if classes is not None else sorted(_label_names(tasks))
+        names = list(classes) if classes is not None else sorted(count_labels(tasks))
         if not names:
             raise DataError(
                 f"{(present or sorted(files))[0]} has no labelled region: export a project with annotations"
@@ -120,7 +121,9 @@ class LabelStudioDataModule(RegionDataModule):
         for task in tasks:
             where = f"{file}: task {task.get('id')}"
             image = self._image(task, where)
-            path = next((found for n in _names_of(image) if (found := there.get(n) or by_name.get(Path(n).name))), None)
+            path = next(
+                (found for n in image_names(image) if (found := there.get(n) or by_name.get(Path(n).name))), None
+            )
             if path is None:
                 missing.append(f"{image} ({where})")
                 continue
@@ -281,16 +284,16 @@ def _annotation(task: Mapping[str, Any], where: str) -> tuple[dict[str, Any] | N
     return chosen, {_OTHER_ANNOTATIONS} if len(valid) > 1 else set()
 
 
-def _label_names(tasks: Sequence[Mapping[str, Any]]) -> set[str]:
-    """All labels of brush strokes and polygons."""
-    names: set[str] = set()
+def count_labels(tasks: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    """Number of brush strokes and polygons of each label, in all annotations of all tasks of an export."""
+    found: Counter[str] = Counter()
     for task in tasks:
         for annotation in task.get("annotations") or ():
             for result in annotation.get("result") or ():
                 value = result.get("value") if isinstance(result, dict) else None
                 if isinstance(value, dict) and ("rle" in value or "points" in value):
-                    names.update(str(label) for label in _labels_of(value))
-    return names
+                    found.update(str(label) for label in _labels_of(value))
+    return found
 
 
 def _labels_of(value: object) -> list[Any]:
@@ -311,8 +314,13 @@ def _pixels(points: object, width: int, height: int, where: str) -> list[float]:
     return (corners * (width / 100, height / 100)).ravel().tolist()
 
 
-def _names_of(image: str) -> list[str]:
-    """Where the image of a task may be, by its address: the path in a local storage, the name, that of the upload."""
+def image_names(image: str) -> list[str]:
+    """Where the image of a task may be, by its address: the path in a local storage, the name, that of the upload.
+
+    Example:
+        >>> image_names("/data/upload/1/0a1b2c3d-street%201.png")
+        ['data/upload/1/0a1b2c3d-street 1.png', '0a1b2c3d-street 1.png', 'street 1.png']
+    """
     parts = urlsplit(image)
     local = parse_qs(parts.query).get("d", [None])[0] if parts.path.rstrip("/").endswith("local-files") else None
     path = local or unquote(parts.path)

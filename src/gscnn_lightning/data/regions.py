@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gscnn_lightning.checks import is_number
 from gscnn_lightning.classes import IGNORE_INDEX, ClassTable, colors_of
 from gscnn_lightning.data.base import Split
-from gscnn_lightning.data.files import UNKNOWN, FileSource, Frame, check_sizes, label_table, look_at_image
+from gscnn_lightning.data.files import UNKNOWN, Color, FileSource, Frame, check_sizes, label_table, look_at_image
 from gscnn_lightning.data.mask_classes import kept_classes
 from gscnn_lightning.data.pictures import look
 from gscnn_lightning.data.splits import SplitDataModule
@@ -312,9 +312,9 @@ class RegionDataModule(SplitDataModule):
         self.labels = {name: kept.index(name) if name in kept else IGNORE_INDEX for name in known}
         self.background = IGNORE_INDEX if background is None else self.labels[background]
         self.overlap: Overlap = overlap
-        others = iter(colors_of([name for name in kept if name != background]))
-        # Void is drawn in black.
-        colors = tuple((96, 96, 96) if name == background else next(others) for name in kept)
+        taken = colors_of([name for name in kept if name != background])
+        grey, others = _free_grey(taken), iter(taken)
+        colors = tuple(grey if name == background else next(others) for name in kept)
         super().__init__(ClassTable(tuple(kept), colors), root, **kwargs)
 
     def frames_source(
@@ -333,6 +333,12 @@ class RegionDataModule(SplitDataModule):
                     "polygons or masks, for segmentation"
                 )
         return RegionSource(frames, self.num_classes, self.background, self.overlap, problems)
+
+
+def _free_grey(taken: Sequence[Color]) -> Color:
+    """A grey to draw the background in that no class is drawn in, nor void, which is black."""
+    greys = [(value, value, value) for value in (96, 208, 152)]
+    return max(greys, key=lambda grey: min([60, *(abs(np.subtract(grey, color)).max() for color in taken)]))
 
 
 def check_named_once(names: Iterable[str], where: str) -> None:

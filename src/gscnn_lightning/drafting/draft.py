@@ -21,9 +21,10 @@ from gscnn_lightning.drafting.names import find_name_files
 from gscnn_lightning.drafting.pictures import SPLITS, Pair, Pairs, find_pictures, pair_pictures
 from gscnn_lightning.drafting.polygons import find_polygons
 from gscnn_lightning.drafting.splits import Splits, split_pairs
-from gscnn_lightning.drafting.values import Counts, Row, Table, Value, class_table, count_values
+from gscnn_lightning.drafting.tables import find_tables
+from gscnn_lightning.drafting.values import Counts, Row, Table, Value, class_table, count_values, palette_of
 from gscnn_lightning.errors import DataError, SettingError
-from gscnn_lightning.shipped_configs import read_config
+from gscnn_lightning.shipped_configs import CONFIGS, read_config
 
 CLASSES = "classes.yaml"
 
@@ -35,7 +36,7 @@ _LEAST_SAMPLES = 160
 _LARGE = 4 << 20
 _LOOKED_AT = 500
 
-_LAYOUTS = ("cityscapes", "camvid", *(f"data/{n}" for n in ("ade20k", "bdd100k", "idd", "kitti", "cvat")))
+_LAYOUTS = ("cityscapes", "camvid", *(f"data/{n}" for n in ("ade20k", "bdd100k", "idd", "kitti", "cvat", "gta5")))
 _LAYOUTS = (*_LAYOUTS, "data/mapillary_v1.2", "data/mapillary_v2.0")
 _FILES_OF = {
     "cityscapes": ("leftImg8bit/train", "gtFine/train"),
@@ -109,7 +110,7 @@ def draft(
     out = out.absolute()
     if out.resolve().is_relative_to(root):
         raise SettingError(f"--out {out} is in the data {root}, which are only read: give a folder elsewhere")
-    drafted = _of_layout(root, name) or _of_polygons(root, name, out)
+    drafted = _of_layout(root, name) or _of_tables(root, name, out, moved) or _of_polygons(root, name, out)
     drafted = drafted or _of_masks(root, name, out, leave_out_unpaired, moved)
     _refuse_existing(out, drafted)
     return drafted, out
@@ -139,6 +140,8 @@ def _of_layout(root: Path, name: str) -> Draft | None:
             continue
         if layout == "cityscapes" and not any(p.name.endswith("_labelIds.png") for p in walk(root / needed[1])):
             continue
+        if layout == "data/gta5" and not _has_palette_of(root / needed[1], "gta5"):
+            continue
         if layout == "camvid" and not all(_ids_below(root / place, 12) for place in ("trainannot", "valannot")):
             continue
         images = sorted(path for path in walk(root / needed[0]) if path.suffix.lower() in IMAGE_SUFFIXES)
@@ -154,6 +157,11 @@ def _of_layout(root: Path, name: str) -> Draft | None:
             ("images", f"{len(images)} in {split}"),
         ]
         drafted.assumed.append(f"classes are those of {title}: gscnn-fit --config {layout} says where they come from")
+        if share := settings.get("hold_out"):
+            drafted.assumed.append(
+                f"{title} has no validation split: {100 * share:g} % of the frames are held out by their names, always "
+                f"the same (hold_out in {drafted.config})"
+            )
         return drafted
     return None
 
@@ -164,6 +172,14 @@ def _ids_below(folder: Path, number: int) -> bool:
 
     masks = sorted(path for path in walk(folder) if path.suffix.lower() in LABEL_SUFFIXES)[:3]
     return bool(masks) and all((raw := read_map(m, indices=True)).ndim == 2 and int(raw.max()) < number for m in masks)
+
+
+def _has_palette_of(folder: Path, table: str) -> bool:
+    """Whether masks have a palette whose colours are those of a shipped class table at its values."""
+    masks = sorted(path for path in walk(folder) if path.suffix.lower() in LABEL_SUFFIXES)[:3]
+    rows = yaml.safe_load((CONFIGS / "classes" / f"{table}.yaml").read_text(encoding="utf-8"))["classes"]
+    colors = {row["values"][0]: tuple(row["color"]) for row in rows}
+    return bool(masks) and all(palette_of(mask, list(colors)) == colors for mask in masks)
 
 
 def _needed(settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -190,7 +206,7 @@ def _of_polygons(root: Path, name: str, out: Path) -> Draft | None:
     drafted = Draft(name, found.data_class, settings, _sizes(images), files=found.files, objects=found.objects)
     drafted.training = len(images)
     drafted.found = [
-        ("annotations", f"polygons in {found.kind}'s format, {found.objects.total()} outlines"),
+        ("annotations", f"{found.objects.total()} outlines in {found.kind}'s format"),
         ("images", f"{len(images)}"),
         ("classes", _listed(found.names)),
         ("splits", found.told),
@@ -199,9 +215,33 @@ def _of_polygons(root: Path, name: str, out: Path) -> Draft | None:
     drafted.assumed = [
         f"pixels in no outline are the class background: if they are void, write background: null"
         f" below data in {config}",
-        f"where outlines overlap, the smaller one is seen (overlap in {config})",
+        f"where outlines overlap, {found.overlap} (overlap in {config})",
         *(_about(sentence, config) for sentence in found.assumed),
     ]
+    return drafted
+
+
+def _of_tables(root: Path, name: str, out: Path, moved: Callable[[int, int], object]) -> Draft | None:
+    found = find_tables(root, moved)
+    if found is None:
+        return None
+    counts = found.counts
+    table, copied, origin = _own_table(root, counts)
+    if table is None:
+        table = class_table(counts, find_name_files(root), f"the masks in the column {found.masks} of {root}")
+        origin = table.found or "none found"
+    settings = {**found.settings, "classes": str(out / CLASSES)}
+    drafted = Draft(name, "HuggingFaceDataModule", settings, found.sizes, table, copied)
+    drafted.training = next(iter(found.rows.values()))
+    drafted.found = [
+        ("tables", f"of Hugging Face's library datasets: {', '.join(f'{k} {v}' for k, v in found.rows.items())} rows"),
+        ("columns", found.columns),
+        ("masks", f"{counts.masks}: {_kind_text(counts)}"),
+        ("splits", found.told),
+        ("names", origin),
+    ]
+    drafted.assumed = [f"{CLASSES}: {sentence}" for sentence in table.assumed]
+    drafted.assumed += [_about(sentence, drafted.config) for sentence in found.assumed]
     return drafted
 
 
@@ -246,10 +286,9 @@ def _of_masks(root: Path, name: str, out: Path, leave_out_unpaired: bool, moved:
     sizes = _sizes([pair.image for pair in labelled])
     drafted = Draft(name, "FolderDataModule", settings, sizes, table, copied, lists)
     drafted.training = len(splits["train"])
-    kind = "colours" if counts.colored else "ids"
     drafted.found = [
         ("images", f"{len(labelled)}: {pairs.images}"),
-        ("masks", f"{len(masks)}: {pairs.masks}, {kind} with {len(counts.pixels)} values: {_values_text(counts)}"),
+        ("masks", f"{len(masks)}: {pairs.masks}, {_kind_text(counts)}"),
         ("splits", f"{', '.join(f'{k} {len(v)}' for k, v in splits.items() if v)} ({splits.told})"),
         ("names", origin),
     ]
@@ -272,6 +311,11 @@ def _of_masks(root: Path, name: str, out: Path, leave_out_unpaired: bool, moved:
     if pairs.others:
         drafted.assumed.append(f"not used: {', '.join(pairs.others[:6])}{', ...' if len(pairs.others) > 6 else ''}")
     return drafted
+
+
+def _kind_text(counts: Counts) -> str:
+    kind = "colours" if counts.colored else "ids"
+    return f"{kind} with {len(counts.pixels)} values: {_values_text(counts)}"
 
 
 def _values_text(counts: Counts) -> str:

@@ -189,9 +189,17 @@ def _without_ending(stem: str, endings: set[str]) -> tuple[str, str]:
     return core, stem[len(core) :]
 
 
-def _looks(path: Path) -> tuple[bool, int, bool, bool]:
-    """Whether a picture is a mask by its pixels, its number of values, whether it is coloured, and almost a mask."""
-    raw = read_map(path, indices=True)
+def looks(path: Path | bytes, called: str = "") -> tuple[bool, int, bool, bool]:
+    """Whether a picture is a mask by its pixels, its number of values, whether it is coloured, and almost a mask.
+
+    Args:
+        path: the file, or what is in it.
+        called: what messages call it; its path by default.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    raw = read_map(path, called, indices=True)
     raw = raw[:: max(1, raw.shape[0] * raw.shape[1] // _LOOKED_AT)]  # rows, as neighbours in them are compared
     colored = raw.ndim == 3 and raw.shape[2] >= 3
     codes = packed(raw) if colored else raw.reshape(raw.shape[:2])
@@ -261,12 +269,12 @@ def groups_of(
     for key, members in _grouped(pictures, which).items():
         assert isinstance(key, tuple)
         chosen = [picture.path for picture in _evenly(members, _SAMPLE)]
-        seen.update({path: _looks(path) for path in chosen if path not in seen})
-        looks = [seen[path] for path in chosen]
-        flat = sum(look[0] for look in looks) * 2 > len(looks)
+        seen.update({path: looks(path) for path in chosen if path not in seen})
+        found = [seen[path] for path in chosen]
+        flat = sum(look[0] for look in found) * 2 > len(found)
         is_mask = flat and key[2]
-        lossy = not key[2] and sum(look[3] for look in looks) * 2 > len(looks)
-        values, colored = max(look[1] for look in looks), looks[0][2]
+        lossy = not key[2] and sum(look[3] for look in found) * 2 > len(found)
+        values, colored = max(look[1] for look in found), found[0][2]
         group = Group(_called(root, members), members, is_mask, lossy, values, colored)
         # Photographs of one place in several formats are one group.
         if not is_mask and (first := photos.get(key[:2])) is not None:
@@ -297,7 +305,7 @@ def pair_pictures(root: Path, pictures: Sequence[Picture]) -> Pairs:
         for photo in photos:
             for mask in masks:
                 matched = _match(photo, mask, which)
-                rank = (len(matched), *_preference(mask))
+                rank = (len(matched), *preference(mask))
                 if best is None or rank > best[0]:
                     best = rank, matched, photo, mask, groups
     if best is None or not best[1]:
@@ -319,7 +327,7 @@ def pair_pictures(root: Path, pictures: Sequence[Picture]) -> Pairs:
     )
 
 
-def _preference(mask: Group) -> tuple[float, ...]:
+def preference(mask: Group) -> tuple[float, ...]:
     """What makes one kind of masks the better one of two that both fit: ids rather than colours, never instances."""
     name = mask.called.lower()
     return (

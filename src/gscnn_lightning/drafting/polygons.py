@@ -1,6 +1,7 @@
-"""Folders of annotations as polygons: COCO's JSON and YOLO's text files."""
+"""Folders of annotations as polygons: JSON of COCO and Label Studio, and YOLO's text files."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -8,15 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from gscnn_lightning.data.files import IMAGE_SUFFIXES, walk
+from gscnn_lightning.data.label_studio import count_labels, image_names
+from gscnn_lightning.data.regions import RegionSource
 from gscnn_lightning.drafting.pictures import SPLITS, split_of
 from gscnn_lightning.drafting.splits import SHARE
 from gscnn_lightning.errors import DataError
 
 _LARGEST = 2 << 30
-_HELD_OUT = "nothing says which frames validate: a fifth is held out, always the same (hold_out)"
+_HELD_OUT = (
+    "nothing says which frames validate: a fifth is held out by their names, always the same (hold_out). If they are "
+    "frames of one video, neighbours are in both, and scores too good"
+)
+_SMALLER = "the smaller one is seen"
 
 
 @dataclass
@@ -24,7 +32,7 @@ class Polygons:
     """A data module for polygons.
 
     Attributes:
-        kind: "COCO" or "YOLO".
+        kind: "COCO", "Label Studio" or "YOLO".
         data_class: name of the data module.
         settings: its arguments.
         names: of the classes.
@@ -32,6 +40,7 @@ class Polygons:
         told: where the splits come from.
         assumed: what was assumed, one sentence each.
         files: texts to write beside the config, by their names.
+        overlap: which of several outlines is seen, in words.
     """
 
     kind: str
@@ -42,6 +51,7 @@ class Polygons:
     told: str
     assumed: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
+    overlap: str = _SMALLER
 
 
 def find_polygons(root: Path, out: Path) -> Polygons | None:
@@ -54,11 +64,28 @@ def find_polygons(root: Path, out: Path) -> Polygons | None:
     Raises:
         DataError: there are annotations, of which no config can be made; the message says why.
     """
-    return _coco(root) or _yolo(root, out)
+    coco, label_studio = _json_files(root)
+    return _coco(root, coco) or _label_studio(root, label_studio) or _yolo(root, out)
 
 
-def _coco(root: Path) -> Polygons | None:
-    found: dict[Path, dict[str, Any]] = {}
+def outside_text(source: RegionSource, number: int = 20) -> str:
+    """Share of the pixels that are in no outline, of some frames at most.
+
+    Args:
+        source: frames, one at least.
+        number: of frames to draw.
+    """
+    chosen = np.unique(np.linspace(0, len(source) - 1, number).round().astype(int)).tolist()
+    maps = [labels for index in chosen if (labels := source.load_labels(index)) is not None]
+    outside = sum(int((labels == source.background).sum()) for labels in maps)
+    share = 100 * outside / max(1, sum(labels.size for labels in maps))
+    return f"{share:.2g} % of the pixels of {len(maps)} training images"
+
+
+def _json_files(root: Path) -> tuple[dict[Path, dict[str, Any]], dict[Path, list[dict[str, Any]]]]:
+    """What JSON files in COCO's format hold, and those that Label Studio exports."""
+    coco: dict[Path, dict[str, Any]] = {}
+    label_studio: dict[Path, list[dict[str, Any]]] = {}
     for path in sorted(walk(root)):
         if path.suffix.lower() == ".json" and path.is_file() and path.stat().st_size <= _LARGEST:
             with suppress(OSError, ValueError, RecursionError):
@@ -66,8 +93,14 @@ def _coco(root: Path) -> Polygons | None:
                 if isinstance(content, dict) and all(
                     isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
                 ):
-                    found[path] = content
-    found = {path: content for path, content in found.items() if _is_of_objects(content)}
+                    if _is_of_objects(content):
+                        coco[path] = content
+                elif isinstance(content, list) and content and all(map(_is_task, content)):
+                    label_studio[path] = content
+    return coco, label_studio
+
+
+def _coco(root: Path, found: Mapping[Path, dict[str, Any]]) -> Polygons | None:
     if not found:
         return None
     rows = [row for content in found.values() for row in content["annotations"] if isinstance(row, dict)]
@@ -76,52 +109,112 @@ def _coco(root: Path) -> Polygons | None:
             f"{next(iter(found))} has {len(rows)} boxes in COCO's format and no outlines: segmentation needs polygons "
             "or masks (the list segmentation of each annotation)"
         )
-    files = {path: path.relative_to(root).as_posix() for path in found}
-    folders = {path: _image_folder(root, path, content) for path, content in found.items()}
-    splits = {
-        path: next((s for part in reversed(Path(f).with_suffix("").parts) if (s := split_of(part)[0])), "")
-        for path, f in files.items()
-    }
     first = next(iter(found))
     names = {row.get("id"): str(row.get("name")) for row in found[first]["categories"] if isinstance(row, dict)}
     objects = Counter(names.get(row.get("category_id"), "?") for row in rows if row.get("segmentation"))
     listed = [names[key] for key in sorted(names, key=lambda key: (not isinstance(key, int), key))]
-    if len(found) == 1:
-        settings = {"annotations": _doubled(files[first]), "images": _doubled(folders[first]), "hold_out": SHARE}
-        return Polygons(
-            "COCO",
-            "CocoDataModule",
-            settings,
-            listed,
-            objects,
-            f"one file, {files[first]}",
-            [_HELD_OUT],
-        )
+    folders = {path: _image_folder(root, path, content) for path, content in found.items()}
+    settings, told, assumed = _of_files(root, "COCO", folders, "instances")
+    return Polygons("COCO", "CocoDataModule", settings, listed, objects, told, assumed)
+
+
+def _of_files(root: Path, kind: str, folders: Mapping[Path, str], stem: str) -> tuple[dict[str, Any], str, list[str]]:
+    """Settings of one file of annotations, or of one per split.
+
+    Args:
+        root: folder of the data.
+        kind: of the files.
+        folders: where the images of each file are, below the root.
+        stem: that names of files might begin with, for messages.
+
+    Returns:
+        The settings, where the splits come from, and what was assumed.
+
+    Raises:
+        DataError: nothing says which file is of which split.
+    """
+    files = {path: path.relative_to(root).as_posix() for path in folders}
+    if len(files) == 1:
+        ((path, file),) = files.items()
+        settings = {"annotations": _doubled(file), "images": _doubled(folders[path]), "hold_out": SHARE}
+        return settings, f"one file, {file}", [_HELD_OUT]
     words: dict[str, tuple[str, str, str]] = {}
-    for path in found:
-        if splits[path] and splits[path] not in words:
-            words[splits[path]] = (*_with_word(files[path]), folders[path])
+    for path, file in files.items():
+        split = next((s for part in reversed(Path(file).with_suffix("").parts) if (s := split_of(part)[0])), "")
+        if split and split not in words:
+            words[split] = (*_with_word(file), folders[path])
     if "train" not in words or len({pattern for pattern, _, _ in words.values()}) > 1:
         raise DataError(
-            f"{root} has {len(found)} files in COCO's format, and their names do not say which trains: "
-            f"{', '.join(files.values())}; call them instances_train.json and instances_val.json, or name them in a "
-            "config as data/coco has it"
+            f"{root} has {len(files)} files in {kind}'s format, and their names do not say which trains: "
+            f"{', '.join(files.values())}; call them {stem}_train.json and {stem}_val.json, or name them in a "
+            f"config as data/{kind.lower().replace(' ', '_')} has it"
         )
     images = {
         split: folder.replace(word, "{split}", 1) if word else folder for split, (_, word, folder) in words.items()
     }
     if len(set(images.values())) > 1:
         raise DataError(
-            f"{root}: the images of the files in COCO's format are in {', '.join(f for _, _, f in words.values())}, "
+            f"{root}: the images of the files in {kind}'s format are in {', '.join(f for _, _, f in words.values())}, "
             "which no pattern covers: name the folders like the splits"
         )
     settings = {"annotations": words["train"][0], "images": images["train"]}
     settings["splits"] = {split: words[split][1] for split in SPLITS if split in words}
-    assumed = []
-    if "val" not in words:
-        settings["hold_out"] = SHARE
-        assumed.append(_HELD_OUT)
-    return Polygons("COCO", "CocoDataModule", settings, listed, objects, "by files", assumed)
+    if "val" in words:
+        return settings, "by files", []
+    settings["hold_out"] = SHARE
+    return settings, "by files", [_HELD_OUT]
+
+
+def _is_task(row: object) -> bool:
+    """Whether a row is a task of Label Studio, as its exports JSON and JSON-MIN have them."""
+    if not isinstance(row, dict):
+        return False
+    is_task = isinstance(row.get("data"), dict) and isinstance(row.get("annotations"), list)
+    return is_task or {"annotation_id", "annotator", "lead_time"} <= set(row)
+
+
+def _label_studio(root: Path, found: Mapping[Path, list[dict[str, Any]]]) -> Polygons | None:
+    if not found:
+        return None
+    for path, tasks in found.items():
+        if not all("annotations" in task for task in tasks):
+            raise DataError(f"{path} is an export of Label Studio as JSON-MIN, which lacks sizes: export it as JSON")
+    objects = count_labels(task for tasks in found.values() for task in tasks)
+    if not objects:
+        raise DataError(
+            f"{next(iter(found))} is an export of Label Studio without brush strokes and polygons: segmentation needs "
+            "them (the tags BrushLabels and PolygonLabels)"
+        )
+    images: dict[str, Path] = {}
+    for path in sorted(walk(root)):
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+            images.setdefault(path.name, path)
+    keys: Counter[str] = Counter()
+    places: dict[Path, set[Path]] = {path: set() for path in found}
+    for path, tasks in found.items():
+        for task in tasks:
+            for key, value in task["data"].items():
+                names = image_names(value) if isinstance(value, str) else []
+                image = next((images[name] for n in names if (name := Path(n).name) in images), None)
+                if image is not None:
+                    keys[str(key)] += 1
+                    places[path].add(image.parent)
+        if not places[path]:
+            values = [value for value in tasks[0]["data"].values() if isinstance(value, str)]
+            values.sort(key=lambda value: Path(image_names(value)[-1]).suffix.lower() not in IMAGE_SUFFIXES)
+            shown = values[0][:100] if values else "none"
+            raise DataError(
+                f"{path} is an export of Label Studio, and its images, such as {shown}, are nowhere in {root}"
+            )
+    folders = {path: Path(os.path.commonpath(at)).relative_to(root).as_posix() for path, at in places.items()}
+    settings, told, assumed = _of_files(root, "Label Studio", folders, "tasks")
+    ((key, _),) = keys.most_common(1)
+    if key != "image":
+        settings["image_key"] = key
+    overlap = "the later one is seen, which is on top in the editor"
+    return Polygons(
+        "Label Studio", "LabelStudioDataModule", settings, sorted(objects), objects, told, assumed, overlap=overlap
+    )
 
 
 def _is_of_objects(content: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -87,22 +88,27 @@ class Table:
     counts: Counts | None = None
 
 
-def count_values(paths: Sequence[Path], moved: Callable[[], object] = lambda: None) -> Counts:
+def count_values(
+    masks: Sequence[Any],
+    moved: Callable[[], object] = lambda: None,
+    stored: Callable[[Any], tuple[Path | bytes, str]] = lambda path: (path, str(path)),
+) -> Counts:
     """Pixels of each value in masks, all of which are decoded.
 
     Args:
-        paths: the masks, one at least.
+        masks: the masks, one at least: paths, or whatever `stored` takes.
         moved: called after each.
+        stored: the file of a mask or what is in it, and what messages call it.
 
     Raises:
         DataError: a mask cannot be read, has other kinds of pixels than ids or colours, or is of another kind than the
             others.
     """
-    counts = Counts(False, Counter(), Counter(), {}, len(paths))
-    kinds: dict[bool, list[Path]] = {}
+    counts = Counts(False, Counter(), Counter(), {}, len(masks))
+    kinds: dict[bool, list[str]] = {}
     with ThreadPoolExecutor(4) as pool:
-        for path, (colored, found, palette) in zip(paths, pool.map(_count, paths), strict=True):
-            kinds.setdefault(colored, []).append(path)
+        for called, colored, found, palette in pool.map(lambda mask: _count(*stored(mask)), masks):
+            kinds.setdefault(colored, []).append(called)
             if len(kinds) < 2:
                 counts.pixels.update(found)
                 counts.maps.update(found.keys())
@@ -119,18 +125,18 @@ def count_values(paths: Sequence[Path], moved: Callable[[], object] = lambda: No
     return counts
 
 
-def _count(path: Path) -> tuple[bool, dict[Value, int], dict[int, Color]]:
-    raw = read_map(path, indices=True)
+def _count(path: Path | bytes, called: str) -> tuple[str, bool, dict[Value, int], dict[int, Color]]:
+    raw = read_map(path, called, indices=True)
     colored = raw.ndim == 3 and raw.shape[2] >= 3
     if raw.dtype not in (np.uint8, np.uint16) or (colored and raw.dtype != np.uint8):
-        raise DataError(f"{path} has pixels of type {raw.dtype}: masks are 8- or 16-bit ids, or 8-bit colours")
+        raise DataError(f"{called} has pixels of type {raw.dtype}: masks are 8- or 16-bit ids, or 8-bit colours")
     codes = packed(raw) if colored else raw if raw.ndim == 2 else raw[..., 0]
     values, pixels = _runs(codes)
     if colored:
         found: dict[Value, int] = {(v >> 16, v >> 8 & 255, v & 255): n for v, n in zip(values, pixels, strict=True)}
-        return True, found, {}
+        return called, True, found, {}
     ids: dict[Value, int] = dict(zip(values, pixels, strict=True))
-    return False, ids, _palette(path, values) if look(path).mode == "P" else {}
+    return called, False, ids, palette_of(path, values) if look(path, called).mode == "P" else {}
 
 
 def _runs(codes: npt.NDArray[Any]) -> tuple[list[int], list[int]]:
@@ -142,8 +148,9 @@ def _runs(codes: npt.NDArray[Any]) -> tuple[list[int], list[int]]:
     return values.tolist(), np.bincount(places.ravel(), weights=lengths).astype(np.int64).tolist()
 
 
-def _palette(path: Path, values: Sequence[int]) -> dict[int, Color]:
-    with Image.open(path) as image:
+def palette_of(path: Path | bytes, values: Sequence[int]) -> dict[int, Color]:
+    """Colours that the palette of a picture has for values, none of a picture without one."""
+    with Image.open(BytesIO(path) if isinstance(path, bytes) else path) as image:
         flat = image.getpalette("RGB") or []
     return {v: (flat[3 * v], flat[3 * v + 1], flat[3 * v + 2]) for v in values if len(flat) >= 3 * v + 3}
 
