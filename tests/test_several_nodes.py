@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from pytorch_lightning.utilities import rank_zero_only
 from tests.test_interrupted_run import raised
 from tests.test_resumed_run import QUIET, assert_same_end, rows_of
 from tests.test_troubles import FOLDER, LAST, Run, refused
@@ -88,6 +89,7 @@ def test_another_number_of_processes_than_were_started_is_refused(
     monkeypatch.chdir(tmp_path)
     config = str(write_config(tmp_path / "tiny.yaml"))
     world, each, nodes = started
+    monkeypatch.setattr(rank_zero_only, "rank", 0)
     names = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": each, "RANK": 0, "LOCAL_RANK": 0}
     if launcher == "SLURM":
         names = {"SLURM_NTASKS": world, "SLURM_NTASKS_PER_NODE": each, "SLURM_NNODES": nodes}
@@ -111,6 +113,9 @@ def test_another_number_of_processes_than_were_started_is_refused(
 def test_node_that_cannot_find_the_first_one_is_refused(environment, words, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = str(write_config(tmp_path / "tiny.yaml"))
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # which Lightning sets once it has seen the variables
+    for name in ("MASTER_ADDR", "MASTER_PORT"):  # of trainings that other tests have run in this process
+        monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert words in refused(["--config", config, *QUIET, "--trainer.num_nodes=2", "--trainer.devices=2"], capsys)
