@@ -38,7 +38,10 @@ nitpick_ignore_regex = [
     (r"py:obj", r".*"),
     # Annotations name what other libraries hold, and types that are private here.
     (r"py:class", r"(collections|datetime|numpy|pathlib|pytorch_lightning|timm|torch|torchmetrics|typing)\..*"),
-    (r"py:class", r"Tensor|gscnn_lightning\..*\.(Labels|Output|ScenesDataset|KeptFrames|Transform|Frame|Input)"),
+    (
+        r"py:class",
+        r"Tensor|ClassTiles|gscnn_lightning\.data\..*Source|gscnn_lightning\..*\.(Labels|Output|ScenesDataset|KeptFrames|Transform|Frame|Input|FrameWindows|Coding)",
+    ),
 ]
 
 autodoc_member_order = "bysource"

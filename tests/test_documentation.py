@@ -372,7 +372,6 @@ def build(source, out):
     return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.slow
 def test_site_is_built_without_a_warning_and_asks_no_other_server(tmp_path):
     pytest.importorskip("sphinx")
     result = build(DOCS, tmp_path)
