@@ -170,8 +170,8 @@ def test_two_workers_share_a_file_of_sqlite_and_one_is_killed(folder, capsys):
     wait_for(lambda: len(started(folder)) == 2)
     lost = run_of(workers[0])
     os.kill(workers[0].pid, signal.SIGKILL)
+    workers[0].join()  # before its training may end: the signal takes its time where others have the processors
     (folder / "seconds").write_text("0.1")
-    workers[0].join()
     end(workers[1:])
     runs = check_complete(folder, folder / "runs/sweep_sweep", range(1, 7))
     tau = dict(started(folder))[lost]
