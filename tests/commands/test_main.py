@@ -1,5 +1,6 @@
 """`gscnn` itself: finding commands, listing them, and importing no more than is needed."""
 
+import re
 import subprocess
 import sys
 
@@ -22,6 +23,13 @@ def test_every_command_has_help_with_an_example(words, capsys):
     assert printed.out.startswith(f"usage: {name} ")
     assert f"\n  {name}" in printed.out.partition("Examples:")[2]
     assert max(map(len, printed.out.splitlines())) <= 120
+
+
+def test_help_of_export_names_every_command_that_takes_its_files():
+    helps = {" ".join(words): _function(words).__doc__ for words in COMMANDS}
+    takers = {name for name, text in helps.items() if re.search(r"files? of gscnn export|as gscnn export", text)}
+    assert takers >= {"predict", "score", "compare", "data suspects", "bench predict", "demo"}
+    assert [name for name in sorted(takers) if f"gscnn {name}" not in helps["export"]] == []
 
 
 def test_list_has_every_command_in_one_line(capsys):

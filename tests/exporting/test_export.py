@@ -269,9 +269,11 @@ def test_runtimes_that_are_not_there(free, checkpoint, folder, capsys, monkeypat
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert "pip install openvino" in refused(capsys, "predict", free, photos, "--runtime", "openvino")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert "pip install gscnn-lightning[export]" in refused(capsys, "predict", free, photos)
+    assert "pip install 'gscnn-lightning[export]'" in refused(capsys, "predict", free, photos)
     line = refused(capsys, "export", checkpoint[0], "--out", folder / "x.onnx")
-    assert "gscnn export to ONNX needs onnxruntime, which is not installed: pip install gscnn-lightning[export]" in line
+    assert (
+        "gscnn export to ONNX needs onnxruntime, which is not installed: pip install 'gscnn-lightning[export]'" in line
+    )
 
 
 def foreign():

@@ -25,7 +25,8 @@ def export(
     gets its name once it says what the checkpoint says at five sizes: logits within 0.001, labels equal on 99.99 % of
     the pixels.
 
-    gscnn predict, gscnn compare and gscnn data suspects take such files in place of a checkpoint.
+    gscnn predict, gscnn score, gscnn compare, gscnn data suspects and gscnn bench predict take such files in place of
+    a checkpoint; gscnn demo makes a page of OUT.onnx.
 
     Examples:
       gscnn export best.ckpt --out model.onnx

