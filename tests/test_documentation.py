@@ -1,124 +1,28 @@
-"""README and the pages in docs/: commands that are typed there work, Python runs, links lead somewhere, it builds."""
+"""README and the pages in docs/: Python there runs, links lead somewhere, what is named is there, the site is built.
+
+Command lines are tried in tests/test_documented_commands.py.
+"""
 
 import ast
-import configparser
-import itertools
 import re
-import shlex
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
-import yaml
-from tests.data import made
-from tests.tiny import write_checkpoint, write_config
+from tests.pages import DOCS, EXTRAS, PAGES, ROOT, TARGETS, blocks
 
-from gscnn_lightning.classes import CAMVID, CITYSCAPES
-from gscnn_lightning.cli import GSCNNCLI, _known_settings
-from gscnn_lightning.cli import main as fit
-from gscnn_lightning.commands.main import COMMANDS, _function
-from gscnn_lightning.commands.main import main as tools
-from gscnn_lightning.data.scenes.draw import write_scenes
+from gscnn_lightning.cli import _known_settings
+from gscnn_lightning.commands.main import COMMANDS
 from gscnn_lightning.fit_settings import _SettingsCLI
-from gscnn_lightning.models.cost import meta_network
-from gscnn_lightning.parsing import CommandParser
-from gscnn_lightning.shipped_configs import config_names
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
-PROGRAMS = ("gscnn", "gscnn-fit")
-
-
-def blocks(page, *languages):
-    """Code blocks of a page, by the word behind the fence."""
-    found = re.findall(r"^```(\S*)[^\n]*\n(.*?)^```\s*$", page.read_text(encoding="utf-8"), re.M | re.S)
-    return [text for language, text in found if language in languages]
-
-
-def lines(page):
-    """Lines of the blocks for a shell, without what says what they do."""
-    for text in blocks(page, "", "sh", "bash", "shell", "console"):
-        for line in re.sub(r"\\\n\s*", "", text).splitlines():
-            yield line.strip().removeprefix("$ ")
-
-
-def calls(line):
-    """Calls of our programs in a line, as the program and its arguments; what they print is none."""
-    line = re.sub(r"^torchrun .* -m gscnn_lightning ", "gscnn-fit ", line)
-    if not re.match(r"(\w+=\S* )*((srun|nohup|time)\b.* )?(gscnn|gscnn-fit) (--)?[\w./-]+( |$)", line):
-        return
-    parts = shlex.shlex(line, posix=True, punctuation_chars="|;&>")
-    parts.whitespace_split, parts.commenters = True, "#"
-    words = []
-    for word in [*parts, ";"]:
-        if word[:1] in "|;&>":
-            for program in PROGRAMS:
-                if program in words:
-                    yield program, words[words.index(program) + 1 :]
-            words = []
-        else:
-            words.append(word)
-
-
-TYPED = sorted({(program, *args) for page in PAGES for line in lines(page) for program, args in calls(line)})
-each_call = pytest.mark.parametrize("typed", TYPED, ids=" ".join)
-
-
-class _AnySubcommand(_SettingsCLI):
-    subcommands = staticmethod(GSCNNCLI.subcommands)
-
-
-def words_of(args):
-    return next((tuple(args[:n]) for n in (2, 1) if tuple(args[:n]) in COMMANDS), None)
-
-
-def test_there_are_commands_to_try():
-    assert len(TYPED) > 40
-    assert {words_of(args) for program, *args in TYPED if program == "gscnn"} >= {("predict",), ("data", "check")}
-
-
-@each_call
-def test_commands_are_parsed_by_their_own_parser(typed, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    program, *args = typed
-    for before, word in zip(["", *args], args, strict=False):
-        if before == "--config" and word.endswith((".yaml", ".yml")):  # a file of the reader's
-            Path(word).parent.mkdir(parents=True, exist_ok=True)
-            Path(word).write_text("data: {class_path: gscnn_lightning.data.ScenesDataModule}")
-    if args[-1] == "--help":
-        with pytest.raises(SystemExit) as stop:
-            fit(args) if program == "gscnn-fit" else tools(args)
-        assert stop.value.code == 0
-        return
-    if program == "gscnn":
-        words = words_of(args)
-        assert words is not None, f"{args[0]} is no command"
-        command = CommandParser("gscnn", _function(words))
-        unnamed, given, args = command.parse(args[len(words) :])
-        if words == ("cost",):
-            CommandParser("gscnn cost", meta_network).parse(args)
-            return
-        config = unnamed[0] if words == ("data", "pack") else given.get("config")
-        if isinstance(config, str):  # an argument of the command, which hands it on
-            args = ["--config", config, *args]
-        if not args:
-            return
-        args = ["fit", *args]
-    _AnySubcommand(args if args[0] in GSCNNCLI.subcommands() else ["fit", *args])
-    assert "error" not in capsys.readouterr().err
 
 
 def test_commands_and_settings_in_the_text_are_known():
     """Those that stand in a sentence, in backticks."""
     groups = {words[0] for words in COMMANDS}
-    cli = _AnySubcommand(["fit", "--config", "scenes"])
-    known = _known_settings(cli._parser("fit"))
+    known = _known_settings(_SettingsCLI(["fit", "--config", "scenes"])._parser("fit"))
     for page in PAGES:
         text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
         for span in re.findall(r"`([^`\n]+)`", text):
@@ -128,182 +32,14 @@ def test_commands_and_settings_in_the_text_are_known():
                 assert setting in known, f"{page.name}: --{setting}"
 
 
-def photo(seed, size=(64, 96)):
-    return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder in which everything is that the commands name: tiny data, networks, label maps and runs."""
-    root = tmp_path_factory.mktemp("place")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        for split in ("train", "val"):
-            for i in range(2):
-                made.save(root / "CamVid" / split / f"f{i}.png", photo(i))
-                made.save(root / "CamVid" / f"{split}annot" / f"f{i}.png", labels(11))
-                made.save(root / "PATH/images" / split / f"f{i}.png", photo(i))
-                made.save(root / "PATH/masks" / split / f"f{i}.png", labels(3))
-                made.save(root / "masks" / f"f{i}.png", labels(11))
-        (block,) = blocks(DOCS / "data.md", "yaml")
-        (root / "PATH/classes.yaml").write_text(block)
-        write_scenes(root / "cityscapes", 1, 2, size=(64, 128))
-        for path in (root / "cityscapes/gtFine/val").rglob("*_labelIds.png"):
-            for folder in ("results", "theirs"):
-                made.save(root / folder / path.name, cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
-        for i in range(2):
-            made.save(root / "photos" / f"{i}.png", photo(i))
-        for name in ("new", "unlabelled"):
-            shutil.copytree(root / "photos", root / name)
-        writer = cv2.VideoWriter("drive.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (96, 64))
-        for i in range(2):
-            writer.write(photo(i))
-        writer.release()
-        for seed, path in enumerate(("A/best.ckpt", "B/best.ckpt", "best.ckpt")):
-            write_checkpoint(root / path, CAMVID, seed)
-        for seed, path in enumerate(("A.ckpt", *(f"ours{i}/checkpoints/best.ckpt" for i in range(3)))):
-            write_checkpoint(root / path, CITYSCAPES, seed)
-        tiny = yaml.safe_load(write_config(root / "tiny.yaml", epochs=1).read_text())
-        tiny["data"]["init_args"] |= {"size": [64, 96], "train_samples": 2, "val_samples": 2}
-        (root / "tiny.yaml").write_text(yaml.safe_dump(tiny))
-        tools(["data", "pack", "tiny.yaml", "--out", "shards"])
-        fit(["--config", "tiny.yaml", "--trainer.logger.save_dir", str(root / "made")])
-        (made_run,) = (root / "made").rglob("version_0")
-        for name in ("RUN", "OTHER_RUN", "CONTROL_RUN"):
-            shutil.copytree(made_run, root / name)
-        shutil.copytree(made_run, root / "runs/camvid/version_0")
-        shutil.copy(root / "photos/0.png", root / "street.jpg")
-        tools(["publish", "best.ckpt", "--out", "gscnn-camvid", "--picture", "street.jpg"])
-    return root
-
-
-@pytest.fixture(scope="module")
-def exported(place):
-    """A file that is not a checkpoint's, under the names that it has in the pages."""
-    pytest.importorskip("onnxscript")
-    path = place / "exported/model.onnx"
-    path.parent.mkdir()
-    tools(["export", str(place / "best.ckpt"), "--out", str(path)])
-    shutil.copy(path, path.with_name("small.onnx"))
-    return path.parent
-
-
-def labels(classes):
-    return np.arange(64 * 96, dtype=np.uint16).reshape(64, 96).__floordiv__(64 * 96 // classes + 1).astype(np.uint8)
-
-
-OF_FILES = ("--config", "--data.root", "--labels", "--ckpt_path")
-
-
-def absent(args):
-    """Files and folders that a command reads and that are not here."""
-    words = words_of(args) or args[:1]
-    before = itertools.takewhile(
-        lambda word: not word.startswith("--"), [] if words == ("cost",) else args[len(words) :]
-    )
-    named = [word for option, word in itertools.pairwise(args) if option in OF_FILES]
-    paths = [word for word in [*before, *named] if word not in config_names()]
-    return [path for given in paths for path in given.split(",") if not Path(path).exists()]
-
-
-QUICK = {("data", word) for word in ("check", "preview", "suspects")}
-QUICK |= {(word,) for word in ("predict", "score", "report", "compare", "cost", "scenes", "export", "publish")}
-FEWER = {"500": "2", "100": "1", "10": "1"}
-"""What the commands ask for that tiny data have not, or that would take long."""
-
-QUICKEST = {("data", "check"), ("data", "preview"), ("predict",), ("report",), ("scenes",)}
-"""Those that run in `make test`; the others in `make test-slow`."""
-
-
-def is_quick(typed):
-    program, *args = typed
-    if program == "gscnn":
-        # 1,525 frames, or a hub
-        far = any(word in ("--cityscapes-submission", "--push") or word.startswith("hf:") for word in args)
-        return words_of(args) in QUICK and not far
-    return args[0] in ("validate", "test")
-
-
-def has_export(args):
-    return any(word.endswith(".onnx") for word in args)
-
-
-def marked(typed):
-    program, *args = typed
-    quickest = program == "gscnn" and words_of(args) in QUICKEST and not has_export(args)
-    return pytest.param(typed, id=" ".join(typed), marks=[] if quickest else [pytest.mark.slow])
-
-
-@pytest.mark.parametrize("typed", [marked(typed) for typed in TYPED if is_quick(typed)])
-def test_commands_that_take_seconds_run(typed, place, request, tmp_path, monkeypatch):
-    program, *args = typed
-    made = [path for path in place.iterdir() if path.name != "exported"]
-    if has_export(args) and words_of(args) != ("export",):
-        made += request.getfixturevalue("exported").iterdir()
-    written = [word for option, word in itertools.pairwise(args) if option == "--out"]
-    for path in made:
-        if path.name in written:
-            continue
-        (tmp_path / path.name).symlink_to(path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GSCNN_CAMVID_ROOT", "CamVid")
-    monkeypatch.setenv("CITYSCAPES_DATASET", "cityscapes")
-    args = [FEWER.get(word, word) if args[0] in ("scenes", "compare") else word for word in args]
-    if absent(args):
-        pytest.skip(f"made nowhere here: {', '.join(absent(args))}")
-    if program == "gscnn-fit":
-        fit(args)
-        return
-    if words_of(args) == ("data", "preview"):
-        args += ["--data.num_workers", "0", "--data.crop_size", "[64,64]", "--data.batch_size", "2"]
-    try:
-        tools(args)
-    except SystemExit as stop:  # 1: it went through, and pictures of noise are not right in something
-        if (stop.code, words_of(args)) != (1, ("data", "check")):
-            raise
-
-
-ONE_STEP = "--trainer.max_epochs 1 --trainer.limit_train_batches 1 --trainer.limit_val_batches 1 --data.num_workers 0"
-ONE_STEP += " --data.batch_size 2 --data.crop_size [64,64] --trainer.accelerator cpu --trainer.precision 32-true"
-
-
-def is_small_training(typed):
-    """Trainings on data that `place` has, of a network that a processor trains; formats have tests of their own."""
-    program, *args = typed
-    given = [word for option, word in itertools.pairwise(args) if option == "--config"]
-    own = all(name in config_names() and not name.startswith(("data/", "cityscapes")) for name in given)
-    others = ("--help", "--trainer.devices", "--ckpt_path")
-    return program == "gscnn-fit" and args[0].startswith("--") and own and not any(word in args for word in others)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("typed", [typed for typed in TYPED if is_small_training(typed)], ids=" ".join)
-def test_trainings_begin(typed, place, tmp_path, monkeypatch):
-    _, *args = typed
-    for path in place.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GSCNN_CAMVID_ROOT", "CamVid")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    assert not absent(args)
-    if "resnet50" in args:  # no hub is asked for its weights
-        args += ["--model.pretrained", "false"]
-    if "gscnn-camvid" in args:  # which is a tiny network here
-        args += ["--model.backbone", "test_resnet"]
-    fit([*args, *ONE_STEP.split()])
-    assert [*tmp_path.glob("runs/*/version_0/checkpoints/last.ckpt")]
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_make_targets_and_extras_are_there(page):
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    setup = configparser.ConfigParser(interpolation=None)
-    setup.read(ROOT / "setup.cfg")
+    """Those in the text; lines for a shell are tried in tests/test_documented_commands.py."""
     text = page.read_text(encoding="utf-8")
-    assert {line.split()[1] for line in lines(page) if line.startswith("make ")} <= targets
-    assert set(re.findall(r"`make ([a-z-]+)`", text)) <= targets
+    assert set(re.findall(r"`make ([a-z-]+)`", text)) <= TARGETS
+    assert re.findall(r"pip install [\w.-]+\[", text) == []  # shells take brackets for patterns
     for extras in re.findall(r"pip install '[\w.-]+\[([\w,-]+)\]'", text):
-        assert set(extras.split(",")) <= set(setup["options.extras_require"])
+        assert set(extras.split(",")) <= EXTRAS
 
 
 CODE = [(page, text) for page in PAGES for text in blocks(page, "python")]
