@@ -74,6 +74,16 @@ def fixed(folder, name, size=(64, 96), **settings):
     return path, task, ("--size", f"[{size[0]},{size[1]}]")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_extensions_are_exported_for_any_size(folder, suffix, capsys):
+    """Which the command finds out itself, at odd sizes, too."""
+    path = folder / "extended.ckpt"
+    write_checkpoint(path, CITYSCAPES, image_gradient="sobel", refine="convex", separable=True)
+    run("export", path, "--out", path.with_suffix(suffix))
+    assert "labels are equal on 100.000 % of the pixels, at" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("size", [*SIZES, (32, 32), (67, 130)])
 def test_file_says_what_the_checkpoint_says_at_any_size(free, checkpoint, size):
     session = ort.InferenceSession(str(free))

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,31 +14,51 @@ SMALL = {"pretrained": False, "channels": 16, "skip_channels": 8, "shape_channel
 
 
 @pytest.mark.parametrize(
-    ("coarse", "fine"), [((3, 4), (6, 8)), ((3, 4), (5, 7)), ((3, 4), (3, 4)), ((2, 3), (8, 12)), ((1, 5), (2, 9))]
+    ("coarse", "fine", "ratio"),
+    [
+        ((3, 4), (6, 8), 2),
+        ((3, 4), (5, 7), 2),
+        ((3, 4), (7, 8), 2),  # sizes that were rounded down
+        ((2, 2), (5, 6), 2),
+        ((3, 4), (3, 4), 1),
+        ((2, 3), (8, 12), 4),
+        ((1, 5), (2, 9), 2),
+    ],
 )
-def test_combination_is_that_of_loops(coarse, fine):
+def test_combination_is_that_of_loops(coarse, fine, ratio):
     torch.manual_seed(0)
     scores, weights = torch.randn(2, 3, *coarse, dtype=torch.float64), torch.rand(2, 9, *fine, dtype=torch.float64)
-    down, across = -(-fine[0] // coarse[0]), -(-fine[1] // coarse[1])
     expected = torch.zeros(2, 3, *fine, dtype=torch.float64)
     for y in range(fine[0]):
         for x in range(fine[1]):
             for n in range(9):
-                row = min(max(y // down + n // 3 - 1, 0), coarse[0] - 1)
-                column = min(max(x // across + n % 3 - 1, 0), coarse[1] - 1)
+                row = min(max(y // ratio + n // 3 - 1, 0), coarse[0] - 1)
+                column = min(max(x // ratio + n % 3 - 1, 0), coarse[1] - 1)
                 expected[:, :, y, x] += scores[:, :, row, column] * weights[:, n, None, y, x]
-    torch.testing.assert_close(convex_combination(scores, weights), expected)
+    torch.testing.assert_close(convex_combination(scores, weights, ratio), expected)
 
 
 def test_gradients_of_the_combination():
     scores = torch.randn(1, 2, 2, 3, dtype=torch.float64, requires_grad=True)
     weights = torch.rand(1, 9, 3, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(convex_combination, (scores, weights))
+    assert torch.autograd.gradcheck(partial(convex_combination, ratio=2), (scores, weights))
+
+
+def test_scores_of_half_precision_meet_weights_of_full():
+    torch.manual_seed(0)
+    scores, weights = torch.randn(2, 3, 4, 4), torch.rand(2, 9, 8, 8)
+    halves = scores.bfloat16().requires_grad_()
+    mixed = convex_combination(halves, weights.requires_grad_(), 2)
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, convex_combination(halves.float(), weights, 2))
+    mixed.sum().backward()
+    assert halves.grad.dtype == torch.bfloat16
+    assert weights.grad.abs().sum() > 0
 
 
 def test_scores_stay_within_those_around_and_begin_as_a_repetition():
     torch.manual_seed(0)
-    upsample = ConvexUpsampling(5, 7)
+    upsample = ConvexUpsampling(3, 5, 7)
     upsample.start_as_repetition()
     scores, features, fine = torch.randn(2, 3, 6, 8), torch.randn(2, 7, 6, 8), [torch.randn(2, 5, 12, 15)]
     found = upsample(scores, features, fine)
@@ -46,6 +68,25 @@ def test_scores_stay_within_those_around_and_begin_as_a_repetition():
     assert found.shape == repeated.shape
     assert (found <= highest + 1e-6).all()
     assert torch.corrcoef(torch.stack([found.flatten(), repeated.flatten()]))[0, 1] > 0.8
+
+
+def test_what_is_too_thin_for_the_scores_is_added():
+    """A line of one fine place, of which coarse scores and features show nothing, is learnt from a finer map."""
+    torch.manual_seed(0)
+    upsample = ConvexUpsampling(2, 1, 3)
+    upsample.start_as_repetition()
+    scores, features = torch.zeros(4, 2, 8, 8), torch.zeros(4, 3, 8, 8)
+    scores[:, 0] = 1.0  # nothing but the first class
+    labels = torch.zeros(4, 16, 16, dtype=torch.long)
+    labels[torch.arange(4), :, torch.tensor([2, 5, 8, 13])] = 1
+    fine = [labels.unsqueeze(1).float()]
+    optimizer = torch.optim.Adam(upsample.parameters(), 0.05)
+    for _ in range(60):
+        loss = F.cross_entropy(upsample(scores, features, fine), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert torch.equal(upsample(scores, features, fine).argmax(dim=1), labels)
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext"])  # first maps at strides 2 and 4
@@ -78,8 +119,8 @@ def test_its_cost_is_a_part_of_the_table():
     small = {key: value for key, value in SMALL.items() if key != "pretrained"}
     plain, refined = (meta_network(5, backbone="test_resnet", refine=kind, **small) for kind in ("none", "convex"))
     costs = {cost.part: cost for cost in network_cost(refined, (64, 64))}
-    # 3x3 of 16 squeezed channels, 16 + 8 + 4 + 2 features and a boundary logit to 32, and 9 weights, at stride 2.
-    assert costs["refinement"].gflops >= 2 * 32 * 32 * (9 * 47 * 32 + 32 * 9) / 1e9
+    # 16 + 8 + 4 + 2 features and a boundary logit to 16 channels, 3x3, then 9 weights and 5 classes, at stride 2.
+    assert costs["refinement"].gflops >= 2 * 32 * 32 * (31 * 16 + 9 * 16 * 16 + 16 * (9 + 5)) / 1e9
     assert costs["decoder"].gflops > 0
     assert "refinement" not in {cost.part for cost in network_cost(plain, (64, 64))}
 

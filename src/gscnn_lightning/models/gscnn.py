@@ -117,9 +117,10 @@ class GSCNN(PretrainedMixin, nn.Module):
             self.boundary_fusion = nn.Conv2d(2, 1, 1, bias=False)
         self.refinement: ConvexUpsampling | None = None
         if refine == "convex":
+            ratio = strides[self.backbone.skip_index] // strides[0]
             # The boundary logit is one channel more.
             fine = widths[0] if self.shape_stream is None else self.shape_stream.feature_channels + 1
-            self.refinement = ConvexUpsampling(fine, channels, norm=norm)
+            self.refinement = ConvexUpsampling(num_classes, fine, channels, ratio, norm=norm)
         self.boundary_head: BoundaryHead | None = None
         seen = (0, *self.backbone.gate_indices)
         if boundary_supervision:

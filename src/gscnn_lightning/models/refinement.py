@@ -1,13 +1,15 @@
 """The last upsampling steered by finer maps: an extension, no part of the paper's network."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from gscnn_lightning.checks import check_whole
 from gscnn_lightning.models.layers import Norm, check_beside, check_maps, conv_norm, resize_like
-
-_SQUEEZED = 16
 
 
 class ConvexUpsampling(nn.Module):
@@ -15,29 +17,42 @@ class ConvexUpsampling(nn.Module):
 
     The nine weights, positive and of sum 1, are learnt of what finer maps show there, such as the features of the shape
     stream: a place next to a boundary can take the scores of its own side (convex upsampling of Teed and Deng, RAFT,
-    ECCV 2020, section 3.3; there of optical flow). Before training it is close to upsampling by repetition.
+    ECCV 2020, section 3.3; there of optical flow). What is too thin for the coarse scores is in none of them: so the
+    same features also add to the score of each class. Before training that is 0, and the whole close to upsampling by
+    repetition.
 
     Args:
+        num_classes: number of classes K.
         fine_channels: channels of the finer maps, together.
         channels: channels of the features that the scores were made of.
-        width: width of the one 3x3 convolution.
+        ratio: how many times finer the finer maps are, along each axis.
+        width: width of the one 3x3 convolution, to which both kinds of features are brought first.
         norm: "batch" or "group".
 
     Raises:
         ValueError: a number is out of range.
     """
 
-    def __init__(self, fine_channels: int, channels: int, width: int = 32, norm: Norm = "batch") -> None:
+    def __init__(
+        self, num_classes: int, fine_channels: int, channels: int, ratio: int = 2, width: int = 16, norm: Norm = "batch"
+    ) -> None:
         super().__init__()
-        for name, number in (("fine_channels", fine_channels), ("channels", channels), ("width", width)):
+        numbers = {"num_classes": num_classes, "fine_channels": fine_channels, "channels": channels, "ratio": ratio}
+        for name, number in {**numbers, "width": width}.items():
             check_whole(name, number, 1)
+        self.ratio = ratio
         self.fine_channels = fine_channels
-        self.squeeze = nn.Conv2d(channels, _SQUEEZED, 1, bias=False)
-        self.conv = conv_norm(_SQUEEZED + fine_channels, width, 3, norm=norm)
+        self.squeeze = nn.Conv2d(channels, width, 1, bias=False)
+        self.squeeze_fine = nn.Conv2d(fine_channels, width, 1, bias=False)
+        self.conv = conv_norm(width, width, 3, norm=norm)
         self.weights = nn.Conv2d(width, 9, 1)
+        self.additions = nn.Conv2d(width, num_classes, 1)
 
     def start_as_repetition(self) -> None:
-        """Weights that are nearly those of the place itself."""
+        """Weights that are nearly those of the place itself, and nothing added."""
+        nn.init.zeros_(self.additions.weight)
+        assert self.additions.bias is not None
+        nn.init.zeros_(self.additions.bias)
         nn.init.normal_(self.weights.weight, std=0.01)
         assert self.weights.bias is not None
         nn.init.zeros_(self.weights.bias)
@@ -50,8 +65,7 @@ class ConvexUpsampling(nn.Module):
         Args:
             scores: (B, K, h, w) class scores.
             features: (B, C, h, w) what they were made of.
-            fine: maps (B, c, H, W) of a resolution that is a whole multiple of the scores', up to the last rows and
-                columns.
+            fine: maps (B, c, H, W) of ``ratio`` times the resolution of the scores, but for the last rows and columns.
 
         Returns:
             (B, K, H, W).
@@ -60,7 +74,7 @@ class ConvexUpsampling(nn.Module):
             ValueError: shapes do not belong together.
         """
         check_maps("features", features, self.squeeze.in_channels)
-        check_beside("scores", scores, features.shape[0], scores.shape[1])
+        check_beside("scores", scores, features.shape[0], self.additions.out_channels)
         channels = sum(x.shape[1] for x in fine)
         if channels != self.fine_channels:
             raise ValueError(f"the fine maps have {channels} channels in all: give {self.fine_channels}")
@@ -68,18 +82,22 @@ class ConvexUpsampling(nn.Module):
         for index, x in enumerate(fine):
             if (x.shape[0], *x.shape[2:]) != (B, H, W):
                 raise ValueError(f"fine map {index} has shape {tuple(x.shape)}: give ({B}, c, {H}, {W})")
-        if h > H or w > W:
-            raise ValueError(f"the fine maps are {H}x{W} and the scores {h}x{w}: give maps at least as large")
-        joined = torch.cat([resize_like(self.squeeze(features), fine[0]), *fine], dim=1)
-        return convex_combination(scores, self.weights(self.conv(joined)).softmax(dim=1))
+        for size, finer in ((h, H), (w, W)):
+            if not self.ratio * (size - 1) < finer <= self.ratio * (size + 1):
+                raise ValueError(
+                    f"the fine maps are {H}x{W} and the scores {h}x{w}: give maps {self.ratio} times as large"
+                )
+        seen = self.conv(self.squeeze_fine(torch.cat(fine, dim=1)) + resize_like(self.squeeze(features), fine[0]))
+        return convex_combination(scores, self.weights(seen).softmax(dim=1), self.ratio) + self.additions(seen)
 
 
-def convex_combination(scores: Tensor, weights: Tensor) -> Tensor:
+def convex_combination(scores: Tensor, weights: Tensor, ratio: int) -> Tensor:
     """Sum of the 3x3 scores around each place, weighted for each finer place.
 
     Args:
         scores: (B, K, h, w).
-        weights: (B, 9, H, W) in [0, 1], row by row of the 3x3, with H of r * h and W of r * w, up to r - 1 fewer.
+        weights: (B, 9, H, W) in [0, 1], row by row of the 3x3, with H and W of about r * h and r * w, r more at most.
+        ratio: r; the finer places of a coarse one are r * r.
 
     Returns:
         (B, K, H, W); outside of the scores their last rows and columns are repeated.
@@ -87,23 +105,54 @@ def convex_combination(scores: Tensor, weights: Tensor) -> Tensor:
     Example:
         >>> centre = torch.zeros(1, 9, 4, 3)
         >>> centre[:, 4] = 1
-        >>> convex_combination(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), centre)[0, 0]
+        >>> convex_combination(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), centre, 2)[0, 0]
         tensor([[1., 1., 2.],
                 [1., 1., 2.],
                 [3., 3., 4.],
                 [3., 3., 4.]])
     """
-    (h, w), (height, width) = scores.shape[-2:], weights.shape[-2:]
-    # Rounded up, but not by way of negative numbers, which exported programs round towards zero.
-    down, across = (height + h - 1) // h, (width + w - 1) // w
-    weights = F.pad(weights, (0, across * w - width, 0, down * h - height))
+    height, width = weights.shape[-2:]
+    # One coarse row and column more than there are: maps of sizes that were rounded down may end beyond the others, and
+    # sizes that are rounded here are not known to fit by programs that are exported for any size.
+    h, w = scores.shape[-2] + 1, scores.shape[-1] + 1
+    weights = F.pad(weights, (0, ratio * w - width, 0, ratio * h - height))
     # The places of one coarse place in channels of their own, so that what is multiplied lies side by side in memory.
-    weights = weights.unflatten(-1, (w, across)).unflatten(-3, (h, down))  # (B, 9, h, down, w, across)
-    weights = weights.permute(0, 1, 3, 5, 2, 4).flatten(2, 3).unsqueeze(1)  # (B, 1, 9, down * across, h, w)
-    around = F.pad(scores, (1, 1, 1, 1), mode="replicate").unsqueeze(2)
-    total = around[..., :h, :w] * weights[:, :, 0]
-    for index in range(1, 9):
-        y, x = divmod(index, 3)
-        total = torch.addcmul(total, around[..., y : y + h, x : x + w], weights[:, :, index])
-    total = total.unflatten(2, (down, across)).permute(0, 1, 4, 2, 5, 3)  # (B, K, h, down, w, across)
+    weights = weights.unflatten(-1, (w, ratio)).unflatten(-3, (h, ratio))  # (B, 9, h, r, w, r)
+    weights = weights.permute(0, 1, 3, 5, 2, 4).flatten(2, 3)  # (B, 9, r * r, h, w)
+    kind = torch.promote_types(scores.dtype, weights.dtype)
+    around = F.pad(scores, (1, 2, 1, 2), mode="replicate")
+    total = _Combination.apply(around.to(kind), weights.to(kind))
+    total = total.unflatten(2, (ratio, ratio)).permute(0, 1, 4, 2, 5, 3)  # (B, K, h, r, w, r)
     return total.flatten(-2).flatten(-3, -2)[..., :height, :width]
+
+
+class _Combination(Function):
+    """Sum of nine shifted maps (B, K, h + 2, w + 2), each weighted for n finer places: (B, K, n, h, w).
+
+    Taken apart by autograd, the nine products and their gradients would all be kept, and be added one by one.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, around: Tensor, weights: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(around, weights)
+        total = torch.zeros((), dtype=around.dtype, device=around.device)
+        for index, shifted in enumerate(_shifted(around)):
+            total = torch.addcmul(total, shifted, weights[:, index].unsqueeze(1))
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_total: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+        around, weights = ctx.saved_tensors
+        by_around = torch.zeros_like(around)
+        by_weights = torch.empty_like(weights)
+        for index, (shifted, part) in enumerate(zip(_shifted(around), _shifted(by_around), strict=True)):
+            part += (by_total * weights[:, index].unsqueeze(1)).sum(2, keepdim=True)
+            by_weights[:, index] = (by_total * shifted).sum(1)
+        return by_around, by_weights
+
+
+def _shifted(around: Tensor) -> list[Tensor]:
+    """The nine views (B, K, 1, h, w), row by row."""
+    h, w = around.shape[-2] - 2, around.shape[-1] - 2
+    return [around[..., y : y + h, x : x + w].unsqueeze(2) for y in range(3) for x in range(3)]
