@@ -443,46 +443,58 @@ def test_scenes_are_written_and_read_back_by_the_real_data_module(tmp_path, caps
     assert "street is not an empty folder" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_two_processes_test_like_one(run, tmp_path):
-    """The test split has an odd number of frames, so the processes have unequal numbers of batches."""
-    checkpoint = ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints/best.ckpt")]
-    for distributed in ([], ["--trainer.devices", "2", "--trainer.strategy", "ddp"]):
-        command = [sys.executable, "-m", "gscnn_lightning", "test", *checkpoint, *distributed]
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr[-3000:]
-    one, two = (scores(tmp_path / f"runs/default/version_{version}", "test") for version in (0, 1))
-    assert two == one
+DISTRIBUTED = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
 
 
-def test_two_processes_train_and_score_like_one(run, tmp_path):
+def call(folder, *args):
+    """The command in a process of its own, which may start others; its output."""
+    result = subprocess.run(
+        [sys.executable, "-m", "gscnn_lightning", *args],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+def best_of(run):
+    return "--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints/best.ckpt")
+
+
+def test_two_processes_train_and_score_like_one(run, tmp_path, monkeypatch):
     """The same command with two gloo processes; validation has an odd number of frames."""
-    command = [sys.executable, "-m", "gscnn_lightning"]
-    distributed = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-    def call(*args):
-        result = subprocess.run([*command, *args], cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr[-3000:]
-        return result.stdout
-
-    out = call("fit", *TINY, *SCENES, *CROP, "--trainer.max_epochs", "1", *distributed)
+    out = call(tmp_path, "fit", *TINY, *SCENES, *CROP, "--trainer.max_epochs", "1", *DISTRIBUTED)
     folder = tmp_path / "runs/default/version_0"
     assert sorted(p.name for p in (tmp_path / "runs/default").iterdir()) == ["version_0"]
     assert out.count("best checkpoint") == 1
     assert (folder / "contact_sheet.png").is_file()
-    checkpoint = ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints/best.ckpt")]
-    call("validate", *checkpoint, *distributed)
+    call(tmp_path, "validate", *best_of(run), *DISTRIBUTED)
     two = scores(tmp_path / "runs/default/version_1")
-    call("validate", *checkpoint)
+    monkeypatch.chdir(tmp_path)
+    main(["validate", *best_of(run)])
     one = scores(tmp_path / "runs/default/version_2")
     assert two == one
     for name in ("image_scores.csv", "confusion_matrix.csv"):
         single, double = ((tmp_path / f"runs/default/version_{version}" / name).read_text() for version in (2, 1))
         assert double == single
     assert len(list((tmp_path / "runs/default/version_1/pictures/worst").iterdir())) == 5
-    call("predict", *checkpoint, *distributed)
-    assert len(list((tmp_path / "runs/default/version_3/predictions").rglob("*_labels.png"))) == 5
+
+
+@pytest.mark.slow
+def test_two_processes_test_like_one(run, tmp_path):
+    """The test split has an odd number of frames, so the processes have unequal numbers of batches."""
+    for distributed in ((), DISTRIBUTED):
+        call(tmp_path, "test", *best_of(run), *distributed)
+    one, two = (scores(tmp_path / f"runs/default/version_{version}", "test") for version in (0, 1))
+    assert two == one
+
+
+@pytest.mark.slow
+def test_two_processes_predict_every_frame_once(run, tmp_path):
+    call(tmp_path, "predict", *best_of(run), *DISTRIBUTED)
+    assert len(list((tmp_path / "runs/default/version_0/predictions").rglob("*_labels.png"))) == 5
 
 
 def printed_config(capsys, *args):

@@ -1,6 +1,7 @@
 """``gscnn-fit``, with all its callbacks, goes on from any step as if it had never stopped."""
 
 import csv
+import json
 import re
 
 import pytest
@@ -77,6 +78,22 @@ def test_any_step_goes_on_to_the_same_end(options, steps, config, tmp_path, caps
         said = re.findall(r"^epoch \d/3  loss ([\d.]+)", capsys.readouterr().out, re.MULTILINE)
         assert said == losses[step // 4 :]  # of the epoch that was interrupted, all of it
         assert (run / "scores_val.json").is_file()
+
+
+def test_run_that_was_renamed_goes_on_where_its_name_is_free_again(config, tmp_path):
+    """With a best score that no later epoch has; its checkpoint is not where it was written."""
+    main(["fit", "--config", config, *QUIET, "--trainer.max_epochs", "1"])
+    run, old = tmp_path / "runs/tiny/version_0", tmp_path / "old"
+    run.rename(old)
+    content = torch.load(old / "checkpoints/last.ckpt", weights_only=True)
+    (best,) = (state for name, state in content["callbacks"].items() if "'monitor': 'val/miou'" in name)
+    assert best["dirpath"] == "runs/tiny/version_0/checkpoints"
+    best |= {"best_model_score": torch.tensor(2.0), "kth_value": torch.tensor(2.0)}
+    best["best_k_models"] = dict.fromkeys(best["best_k_models"], torch.tensor(2.0))
+    torch.save(content, old / "checkpoints/last.ckpt")
+    main(["fit", "--config", config, *QUIET, "--ckpt_path", "old/checkpoints/last.ckpt"])
+    assert (run / "checkpoints/best.ckpt").is_file()
+    assert json.loads((run / "scores_val.json").read_text())["epoch"] in (1, 2)
 
 
 def test_checkpoints_within_an_epoch_are_written_by_the_clock(config, tmp_path, capsys):

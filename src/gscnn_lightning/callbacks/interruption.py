@@ -70,6 +70,8 @@ class Interruption(Checkpoint):
             files = (self._run.config, self._run.environment, self._run.classes)
             self._kept = {path: path.read_bytes() for path in files if path.is_file()}
         self._listen(trainer)
+        # A folder that was renamed, or left on another machine, has taken the best checkpoint along.
+        self._was_gone = self._resumed is not None
         self._stop_if_asked(trainer, save=False)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -250,7 +252,8 @@ class Interruption(Checkpoint):
 
 def _is_best_missing(trainer: pl.Trainer) -> bool:
     best = best_checkpoint(trainer)
-    return best is not None and bool(best.best_model_path) and not Path(best.best_model_path).exists()
+    path = "" if best is None else best.best_model_path
+    return bool(path) and "://" not in path and not Path(path).exists()
 
 
 def _choose_best_anew(trainer: pl.Trainer) -> None:
