@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 Map = npt.NDArray[np.floating]
+_Map = Callable[..., Iterable[Any]]
 
 # Differences are not halved, nor the norm divided by the square root of 2: potentials are this much too large.
 _SCALE = 2 * 2**0.5
@@ -28,6 +29,8 @@ _PIECE = 1 << 16
 _GROUP = 1 << 18
 # At least so many groups, for as many threads: sums must not depend on the number of these.
 _SHARES = 4
+# Pixels of images below which threads wait for each other longer than they help.
+_LEAST_IMAGE = 1 << 15
 
 
 @torch.library.custom_op("gscnn_lightning::dual_task", mutates_args=(), device_types="cpu")
@@ -66,14 +69,24 @@ def dual_task(
     # The fewer bytes the faster a class is found, and any number that is no class must stay none.
     small = labels.clamp(-1, log_probs.shape[1]).to(torch.int8 if log_probs.shape[1] < 127 else torch.int32)
     gradient = np.empty_like(logs) if with_gradient else np.empty(0, logs.dtype)
-    total, count = 0.0, 0
-    with _parallel() as each:
-        for index, truth in enumerate(small.numpy()):
-            valid = (labels[index] != ignore_index).numpy()
-            out = gradient[index] if with_gradient else None
-            draw = _Draw((int(seed), index)) if given is None else given[index]
-            image_total, image_count = _one_image(logs[index], draw, truth, valid, setting, out, each)
-            total, count = total + image_total, count + image_count
+    truths, valid = small.numpy(), (labels != ignore_index).numpy()
+
+    def compare(index: int, each: _Map) -> tuple[float, int]:
+        out = gradient[index] if with_gradient else None
+        draw = _Draw((int(seed), index)) if given is None else given[index]
+        return _one_image(logs[index], draw, truths[index], valid[index], setting, out, each)
+
+    pixels = truths[0].size if len(truths) else 0
+    # Whatever is shared out, sums have the same order.
+    if len(truths) >= torch.get_num_threads() and pixels >= _LEAST_IMAGE:
+        with _parallel() as each:
+            found = list(each(partial(compare, each=map), range(len(truths))))
+    elif pixels >= 2 * _LEAST_IMAGE:
+        with _parallel() as each:
+            found = [compare(index, each) for index in range(len(truths))]
+    else:
+        found = [compare(index, map) for index in range(len(truths))]
+    total, count = sum(total for total, _ in found), sum(count for _, count in found)
     scale = 1 / (_SCALE * max(count, 1))
     gradient *= scale / tau
     return log_probs.new_tensor(total * scale), torch.from_numpy(gradient), log_probs.new_tensor(count)
@@ -119,7 +132,7 @@ dual_task.register_autograd(_backward, setup_context=_setup_context)
 
 
 @contextmanager
-def _parallel() -> Iterator[Callable[..., Iterable[Any]]]:
+def _parallel() -> Iterator[_Map]:
     """`map` on as many threads as torch uses; NumPy and OpenCV let go of the interpreter's lock."""
     threads = torch.get_num_threads()
     if threads == 1:
@@ -153,7 +166,7 @@ def _one_image(
     valid: npt.NDArray[np.bool_],
     setting: _Setting,
     gradient: Map | None,
-    each: Callable[..., Iterable[Any]],
+    each: _Map,
 ) -> tuple[float, int]:
     """Sum of the differences of scaled potentials and the number of pixels in it; fills the gradient of the sum."""
     num_classes, height, width = log_probs.shape
