@@ -237,7 +237,8 @@ def test_training_is_compiled_once(monkeypatch, backend):
         pl.seed_everything(1, verbose=False)
         # Compiled code may draw other noise for the regularizer, and rounds otherwise, which large steps amplify.
         slow = {"class_path": "torch.optim.SGD", "init_args": {"lr": 1e-4}}
-        task = GSCNNTask(19, **TINY, image_gradient="sobel", compile=compile_it, regularizer_weight=0.0, optimizer=slow)
+        more = {"image_gradient": "sobel", "refine": "convex", "regularizer_weight": 0.0}
+        task = GSCNNTask(19, **TINY, **more, compile=compile_it, optimizer=slow)
         trainer = pl.Trainer(
             max_epochs=3,
             accelerator="cpu",
@@ -297,4 +298,6 @@ def test_memory_format_is_chosen_once_and_said(tmp_path, monkeypatch, caplog, se
         task, _ = fit(tmp_path, epochs=1, task=GSCNNTask(num_classes=19, **TINY, channels_last=setting))
     assert task.channels_last is expected
     assert task.network.decoder[0][0].weight.is_contiguous(memory_format=torch.channels_last) is expected
+    # Who computes 1x1 convolutions follows it.
+    assert task.network.skip_project.dilation == ((2, 2) if expected else (1, 1))
     assert caplog.text.count("kept contiguous") == (setting is None)

@@ -26,7 +26,7 @@ from gscnn_lightning.losses.checks import Variant
 from gscnn_lightning.metrics.evaluation import Evaluation
 from gscnn_lightning.models import GSCNN, Backbone
 from gscnn_lightning.models.folding import folded
-from gscnn_lightning.models.layers import set_memory_format, trains_faster_channels_last
+from gscnn_lightning.models.layers import set_memory_format, set_pointwise_dilation, trains_faster_channels_last
 from gscnn_lightning.optim import SGD, parameter_groups, poly_decay, warmup
 from gscnn_lightning.output import GSCNNOutput, Prediction, predictions
 from gscnn_lightning.score_names import IOU, MIOU, check_class_names, class_iou_name, crop_name
@@ -267,6 +267,8 @@ class GSCNNTask(pl.LightningModule):
 
     def forward(self, image: Tensor, stride: int = 1) -> GSCNNOutput:
         """Logits at every n-th pixel of images (B, 3, H, W), uint8 or float in [0, 1]."""
+        if not torch.compiler.is_compiling():
+            self._choose_kernels(image.device)
         return self.network(self._layout(image), stride=stride)
 
     def fold(self) -> None:
@@ -496,6 +498,14 @@ class GSCNNTask(pl.LightningModule):
 
     def _layout(self, image: Tensor) -> Tensor:
         return image.contiguous(memory_format=torch.channels_last) if self.channels_last else image
+
+    _pointwise_dilation = 1
+
+    def _choose_kernels(self, device: torch.device) -> None:
+        distance = 2 if device.type == "cpu" and self.channels_last else 1
+        if distance != self._pointwise_dilation:
+            set_pointwise_dilation(self.network, distance)
+            self._pointwise_dilation = distance
 
     def _set_layout(self, channels_last: bool) -> None:
         self.channels_last = channels_last

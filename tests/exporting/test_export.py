@@ -18,6 +18,7 @@ from gscnn_lightning.classes import CITYSCAPES
 from gscnn_lightning.commands.main import main as tools
 from gscnn_lightning.exporting import making
 from gscnn_lightning.exporting.agreement import SIZES
+from gscnn_lightning.exporting.graph import ExportedGraph
 from gscnn_lightning.models.image_gradient import ImageGradient
 from gscnn_lightning.models.layers import resize_by_area
 
@@ -190,6 +191,13 @@ def test_control_is_a_program_of_torch_that_windows_make_up_any_size_with(folder
     a, b = (cv2.imread(str(tmp_path / side / "odd_labels.png"), 0) for side in "ab")
     # The picture is narrower than the window, and padded where the checkpoint takes it as it is.
     assert a.shape == b.shape
+
+
+def test_kernels_chosen_for_torch_stay_out_of_files(checkpoint):
+    task = checkpoint[1].eval()
+    task(torch.rand(1, 3, 64, 64))
+    graph = ExportedGraph(task.network)
+    assert (task.network.skip_project.dilation, graph.network.skip_project.dilation) == ((2, 2), (1, 1))
 
 
 def test_area_as_matrices_is_the_area():

@@ -1,18 +1,21 @@
 """Layers against the numbers of the published program: forward, gradients and running statistics in both modes."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from gscnn_lightning.models import BoundaryASPP, GatedConv2d, ShapeStream
+from gscnn_lightning.models import GSCNN, BoundaryASPP, GatedConv2d, ShapeStream
 from gscnn_lightning.models.layers import (
     BatchNorm2d,
     make_norm,
     resize,
     resize_strided,
+    set_memory_format,
+    set_pointwise_dilation,
     trains_faster_channels_last,
 )
 from gscnn_lightning.models.shape_stream import ResidualBlock
@@ -199,3 +202,67 @@ def test_memory_format_is_that_of_the_measurements(monkeypatch):
         assert trains_faster_channels_last(wide, cuda)
         assert trains_faster_channels_last(narrow, cpu)
         assert trains_faster_channels_last(depthwise, cpu)
+
+
+@pytest.mark.parametrize(("channels", "size"), [(2, (9, 7)), (3, (5, 1)), (4, (8, 8)), (7, (3, 5)), (8, (12, 10))])
+def test_narrow_maps_are_normalised_as_by_torch(channels, size):
+    """They have a formula of their own, of which torch's in double precision is the oracle."""
+    torch.manual_seed(0)
+    ours, theirs = BatchNorm2d(channels), nn.BatchNorm2d(channels).double()
+    with torch.no_grad():
+        ours.weight.uniform_(0.5, 2)
+        ours.bias.normal_()
+    theirs.load_state_dict(ours.state_dict())
+    for _ in range(3):  # running statistics are means over several batches
+        x = torch.randn(3, channels, *size) * 4 + 7
+        by_result = torch.randn(3, channels, *size)
+        results = []
+        for norm, given in ((ours, x.to(memory_format=torch.channels_last)), (theirs, x.double())):
+            norm.zero_grad()
+            given = given.clone(memory_format=torch.preserve_format).requires_grad_()
+            result = norm(given)
+            result.backward(by_result.to(result.dtype))
+            results.append([result, given.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var])
+        for mine, right in zip(*results, strict=True):
+            torch.testing.assert_close(mine.double(), right, rtol=2e-5, atol=2e-5)
+    assert results[0][0].is_contiguous(memory_format=torch.channels_last)
+    assert ours.num_batches_tracked == 3
+
+
+def test_all_maps_of_a_channels_last_network_are_channels_last():
+    """Narrow convolutions take several times as long on contiguous maps, and those of one channel do not say."""
+    torch.manual_seed(0)
+    options = {"channels": 16, "skip_channels": 8, "shape_channels": 16, "output_stride": 16}
+    net = GSCNN(5, "tf_efficientnet_lite0", pretrained=False, image_gradient="sobel", refine="convex", **options)
+    set_memory_format(net, torch.channels_last)
+    set_pointwise_dilation(net, 2)
+    wrong = []
+
+    def look(name, module, inputs, output):
+        for what, x in (("in", inputs[0]), ("out", output)):
+            if isinstance(x, torch.Tensor) and not x.is_contiguous(memory_format=torch.channels_last):
+                wrong.append(f"{name} {what} {tuple(x.shape)}")
+
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+            module.register_forward_hook(partial(look, name))
+    net(torch.rand(2, 3, 64, 96).to(memory_format=torch.channels_last))
+    assert wrong == []
+
+
+def test_pointwise_convolutions_compute_the_same_whoever_does_it():
+    torch.manual_seed(0)
+    net = GSCNN(5, "test_resnet", pretrained=False, channels=16, skip_channels=8, shape_channels=16, output_stride=32)
+    net.eval()
+    image = torch.rand(1, 3, 64, 64)
+    before = net(image)
+    kept = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    set_pointwise_dilation(net, 2)
+    ones = [m for m in net.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and m.stride == (1, 1)]
+    assert {conv.dilation for conv in ones} == {(2, 2)}
+    after = net(image)
+    torch.testing.assert_close(after.seg_logits, before.seg_logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(after.boundary_logits, before.boundary_logits, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in net.state_dict().items())
+    set_pointwise_dilation(net, 1)
+    assert {conv.dilation for conv in ones} == {(1, 1)}

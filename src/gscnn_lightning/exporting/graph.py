@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gscnn_lightning.errors import ExportError
 from gscnn_lightning.models.folding import folded
+from gscnn_lightning.models.layers import set_pointwise_dilation
 
 INPUT = "image"
 LABELS, LOGITS, BOUNDARY = "labels", "seg_logits", "boundary_prob"
@@ -39,6 +40,7 @@ class ExportedGraph(nn.Module):
         if gates and shape_stream is None:
             raise ExportError("gates are of the shape stream, and this network has none: leave --gates out")
         self.network = folded(network)
+        set_pointwise_dilation(self.network, 1)  # runtimes choose by other rules than torch
         if not fixed:
             _pad_by_whole_numbers(self.network)
         self.gates = gates

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gscnn_lightning.checks import are_numbers, check_whole, is_whole
 from gscnn_lightning.errors import SettingError
-from gscnn_lightning.models.layers import Norm, check_beside, check_maps, conv_norm, resize_like
+from gscnn_lightning.models.layers import Norm, check_beside, check_maps, conv_norm, in_format_of, resize_like
 
 
 class BoundaryASPP(nn.Module):
@@ -79,7 +79,8 @@ class BoundaryASPP(nn.Module):
         # The mean keeps any size exportable, where adaptive pooling would not.
         outputs = [self.pool(features.mean(dim=(2, 3), keepdim=True))]
         if self.boundary is not None and boundary_attention is not None:
-            outputs.append(self.boundary(resize_like(boundary_attention, features)))
+            attention = resize_like(boundary_attention, features)
+            outputs.append(self.boundary(in_format_of(attention, features)))
         outputs.extend(branch(features) for branch in self.branches)
         if not joined:
             return outputs

@@ -11,7 +11,15 @@ from gscnn_lightning.models.aspp import BoundaryASPP, JoiningConv2d
 from gscnn_lightning.models.backbone import Backbone
 from gscnn_lightning.models.boundary_head import BoundaryHead
 from gscnn_lightning.models.image_gradient import GradientKind, ImageGradient
-from gscnn_lightning.models.layers import Norm, check_beside, conv_norm, resize_by_area, resize_like, resize_strided
+from gscnn_lightning.models.layers import (
+    Norm,
+    check_beside,
+    concatenated,
+    conv_norm,
+    resize_by_area,
+    resize_like,
+    resize_strided,
+)
 from gscnn_lightning.models.pretrained import PretrainedMixin
 from gscnn_lightning.models.refinement import ConvexUpsampling
 from gscnn_lightning.models.shape_stream import ShapeStream
@@ -207,7 +215,7 @@ class GSCNN(PretrainedMixin, nn.Module):
         if gradient.shape[-2:] != logits.shape[-2:]:
             # Where the shape stream runs below image size the gradient is averaged, so that no thin edge falls between.
             gradient = resize_by_area(gradient, (logits.shape[-2], logits.shape[-1]))
-        evidence = torch.cat([logits.sigmoid(), gradient.to(logits.dtype)], dim=1)
+        evidence = concatenated([logits.sigmoid(), gradient.to(logits.dtype)], features[0])
         return logits, self.boundary_fusion(evidence).sigmoid(), gates, [*features, logits]
 
     def _initialise(self) -> None:
