@@ -9,7 +9,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from gscnn_lightning.checks import check_whole
-from gscnn_lightning.models.layers import Norm, check_beside, check_maps, conv_norm, resize_like
+from gscnn_lightning.models.layers import Norm, check_beside, check_maps, concatenated, make_norm, resize_like
 
 
 class ConvexUpsampling(nn.Module):
@@ -26,7 +26,7 @@ class ConvexUpsampling(nn.Module):
         fine_channels: channels of the finer maps, together.
         channels: channels of the features that the scores were made of.
         ratio: how many times finer the finer maps are, along each axis.
-        width: width of the one 3x3 convolution, to which both kinds of features are brought first.
+        width: width of the 3x3 convolution of the finer maps, to which the features are brought, too.
         norm: "batch" or "group".
 
     Raises:
@@ -34,7 +34,7 @@ class ConvexUpsampling(nn.Module):
     """
 
     def __init__(
-        self, num_classes: int, fine_channels: int, channels: int, ratio: int = 2, width: int = 16, norm: Norm = "batch"
+        self, num_classes: int, fine_channels: int, channels: int, ratio: int = 2, width: int = 32, norm: Norm = "batch"
     ) -> None:
         super().__init__()
         numbers = {"num_classes": num_classes, "fine_channels": fine_channels, "channels": channels, "ratio": ratio}
@@ -43,8 +43,8 @@ class ConvexUpsampling(nn.Module):
         self.ratio = ratio
         self.fine_channels = fine_channels
         self.squeeze = nn.Conv2d(channels, width, 1, bias=False)
-        self.squeeze_fine = nn.Conv2d(fine_channels, width, 1, bias=False)
-        self.conv = conv_norm(width, width, 3, norm=norm)
+        self.conv = nn.Conv2d(fine_channels, width, 3, padding=1, bias=False)
+        self.norm = make_norm(norm, width)
         self.weights = nn.Conv2d(width, 9, 1)
         self.additions = nn.Conv2d(width, num_classes, 1)
 
@@ -87,7 +87,8 @@ class ConvexUpsampling(nn.Module):
                 raise ValueError(
                     f"the fine maps are {H}x{W} and the scores {h}x{w}: give maps {self.ratio} times as large"
                 )
-        seen = self.conv(self.squeeze_fine(torch.cat(fine, dim=1)) + resize_like(self.squeeze(features), fine[0]))
+        seen = self.conv(concatenated(fine, fine[0])) + resize_like(self.squeeze(features), fine[0])
+        seen = F.relu(self.norm(seen))
         return convex_combination(scores, self.weights(seen).softmax(dim=1), self.ratio) + self.additions(seen)
 
 
@@ -120,10 +121,19 @@ def convex_combination(scores: Tensor, weights: Tensor, ratio: int) -> Tensor:
     weights = weights.unflatten(-1, (w, ratio)).unflatten(-3, (h, ratio))  # (B, 9, h, r, w, r)
     weights = weights.permute(0, 1, 3, 5, 2, 4).flatten(2, 3)  # (B, 9, r * r, h, w)
     kind = torch.promote_types(scores.dtype, weights.dtype)
-    around = F.pad(scores, (1, 2, 1, 2), mode="replicate")
+    around = _repeated(_repeated(scores, 2), 3)
     total = _Combination.apply(around.to(kind), weights.to(kind))
     total = total.unflatten(2, (ratio, ratio)).permute(0, 1, 4, 2, 5, 3)  # (B, K, h, r, w, r)
     return total.flatten(-2).flatten(-3, -2)[..., :height, :width]
+
+
+def _repeated(x: Tensor, dim: int) -> Tensor:
+    """First and last places once and twice more.
+
+    Padding with "replicate" is the same, but fails in compiled backward passes of channels-last maps (torch 2.14).
+    """
+    last = x.narrow(dim, -1, 1)
+    return torch.cat((x.narrow(dim, 0, 1), x, last, last), dim)
 
 
 class _Combination(Function):
