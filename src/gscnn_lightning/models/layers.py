@@ -293,7 +293,7 @@ def set_pointwise_dilation(network: nn.Module, distance: int) -> None:
     """Give 1x1 convolutions a dilation, which changes nothing in what they compute, but who computes it.
 
     With one thread and fewer than 16 images torch takes those without for a product of matrices of its own, and leaves
-    the others to oneDNN: channels-last that took 0.4 to 0.5 of the time with AVX-512, and 0.5 to 0.9 with the kernels
+    the others to oneDNN: channels-last that took 0.3 to 0.5 of the time with AVX-512, and 0.5 to 0.9 with the kernels
     for AVX2 (64 to 1,152 channels, AMD EPYC). With more threads all are oneDNN's.
 
     Args:
