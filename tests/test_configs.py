@@ -35,7 +35,7 @@ def test_there_are_configs():
 
 def test_ablation_rows_differ_in_what_they_say(capsys):
     rows = {p.stem: parsed(capsys, "cityscapes", f"ablation/{p.stem}") for p in (CONFIGS / "ablation").glob("*.yaml")}
-    extensions = {"supervised", "refined", "control_refined"}
+    extensions = {"supervised", "refined", "control_refined", "two_stream"}
     assert set(rows) == {"control", "gated", "gradient", "dual_task", *extensions}
     switches = ("shape_stream", "image_gradient", "boundary_weight", "regularizer_weight", "attention_weight")
     switches += ("refine", "boundary_supervision")
@@ -48,6 +48,7 @@ def test_ablation_rows_differ_in_what_they_say(capsys):
     assert values["supervised"][0] is False
     assert values["supervised"][2:] == (20.0, 0.0, 0.0, "none", True)
     assert values["control_refined"] == (*values["control"][:5], "convex", False)
+    assert rows["two_stream"] == parsed(capsys, "cityscapes")
     for row in rows.values():
         rest = {**row, "model": {k: v for k, v in row["model"].items() if k not in switches}}
         first = rows["control"]

@@ -29,13 +29,14 @@ def ablate(
       gscnn ablate --config scenes
       gscnn ablate --config camvid --data.root CamVid --seeds 0,1,2 --out runs/camvid_ablation
       gscnn ablate --config camvid --data.root CamVid --seeds 0,1,2 --equal time --block 10 --out runs/time
+      gscnn ablate --config camvid --data.root CamVid --rows control,control_refined,two_stream --equal time
       gscnn ablate --config scenes --rows control,dual_task --trainer.max_epochs 8
       gscnn ablate --config scenes --rows control,my/sobel.yaml    rows of your own are configs, too
 
     Args:
         seeds: seeds, separated by commas.
-        rows: rows, separated by commas; shipped ones (also supervised, refined, control_refined) by their name, others
-            are configs.
+        rows: rows, separated by commas; shipped ones (also supervised, refined, control_refined and
+            two_stream, the config as it is) by their name, others are configs.
         out: folder for a run per row and seed, ablation.csv, ablation.json, ablation.md, curves.png and
             contact_sheets.png.
         equal: what the rows have in common, epochs or time.
