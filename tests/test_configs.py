@@ -30,7 +30,15 @@ def task(config):
 
 
 def test_there_are_configs():
-    assert BASES == ["camvid", "cityscapes", "folder", "scenes", "shards"]
+    assert BASES == ["camvid", "camvid_long", "cityscapes", "folder", "scenes", "shards"]
+
+
+def test_long_config_is_the_short_one_with_more_epochs(capsys):
+    short, long = parsed(capsys, "camvid"), parsed(capsys, "camvid_long")
+    assert long["trainer"]["max_epochs"] > 3 * short["trainer"]["max_epochs"]
+    differs = ("max_epochs", "check_val_every_n_epoch", "logger")
+    assert {k for k in long["trainer"] if long["trainer"][k] != short["trainer"][k]} == set(differs)
+    assert {**long, "trainer": None} == {**short, "trainer": None}
 
 
 def test_ablation_rows_differ_in_what_they_say(capsys):
