@@ -1,6 +1,7 @@
 """What an evaluation measured, as plain data: the one type of score from the metrics to tables, files and reports."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -88,3 +89,39 @@ def worst_images(images: list[ImageScores]) -> list[ImageScores]:
     if key is None:
         return []
     return sorted((image for image in images if math.isfinite(image.values[key])), key=lambda image: image.values[key])
+
+
+def most_changed_images(
+    pairs: Sequence[tuple[Sequence[ImageScores], Sequence[ImageScores]]], name: str, number: int
+) -> list[tuple[int, float]]:
+    """Images that gain most from one side to another, then those that lose most, with their changes.
+
+    Frames of a drive follow each other and resemble each other, so that those found are some way apart.
+
+    Args:
+        pairs: scores of all images by both sides, a pair per seed; changes are means over these.
+        name: the score.
+        number: how many, half of them gains; fewer where fewer images change.
+
+    Returns:
+        Places in the data set and changes, from -1 to 1.
+
+    Example:
+        >>> sides = [0.5, 0.5, 0.5], [0.5, 1.0, 0.0]
+        >>> before, after = ([ImageScores(i, "", {"miou": v}) for i, v in enumerate(side)] for side in sides)
+        >>> most_changed_images([(before, after)], "miou", 4)
+        [(1, 0.5), (2, -0.5)]
+    """
+    changes: dict[int, float] = {}
+    for before, after in pairs:
+        for one, other in zip(before, after, strict=True):
+            changes[one.index] = changes.get(one.index, 0) + (other.values[name] - one.values[name]) / len(pairs)
+    apart = max(1, len(changes) // (2 * number))
+    found: list[tuple[int, float]] = []
+    for sign in (1, -1):
+        ranked = sorted((i for i in changes if sign * changes[i] > 0), key=lambda i: -sign * changes[i])
+        for _ in range(number // 2):
+            place = next((i for i in ranked if all(abs(i - other) >= apart for other, _ in found)), None)
+            if place is not None:
+                found.append((place, changes[place]))
+    return found

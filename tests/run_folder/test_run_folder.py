@@ -17,7 +17,7 @@ from gscnn_lightning.run_folder.score_files import (
     write_image_scores,
     write_scores,
 )
-from gscnn_lightning.scores import ImageScores, Scores, worst_images
+from gscnn_lightning.scores import ImageScores, Scores, most_changed_images, worst_images
 
 
 @pytest.fixture
@@ -59,6 +59,21 @@ def test_what_was_not_measured_is_empty(run):
     assert read_confusion(run, []) is None
     write_image_scores(run, [])
     assert read_image_scores(run) == []
+
+
+def test_most_changed_images_are_far_from_each_other_and_means_of_seeds():
+    def side(*values):
+        return [ImageScores(i, str(i), {"boundary_f1_1px": v}) for i, v in enumerate(values)]
+
+    zero = side(*[0.5] * 40)
+    changes = [0.0] * 40
+    changes[10], changes[11], changes[20], changes[30], changes[31] = 0.4, 0.3, 0.1, -0.4, -0.2
+    changes[5] = math.nan
+    one = side(*(0.5 + c for c in changes))
+    found = most_changed_images([(zero, one), (zero, zero)], "boundary_f1_1px", 4)
+    assert [place for place, _ in found] == [10, 20, 30], "11 and 31 are next to others"
+    assert [change for _, change in found] == pytest.approx([0.2, 0.05, -0.2])
+    assert most_changed_images([(one, one)], "boundary_f1_1px", 4) == []
 
 
 def test_worst_images_are_those_of_the_loosest_boundary_score():

@@ -246,3 +246,4 @@ def test_all_rows_with_two_seeds(capsys):
     assert "+ dual task" in capsys.readouterr().out
     sheet = cv2.imread("out/contact_sheets.png")
     assert sheet.shape[1] == 2 * 12 + 10 * (256 + 6) - 6
+    assert cv2.imread("out/gains_and_losses.png").shape[1] == sheet.shape[1]

@@ -37,8 +37,8 @@ def ablate(
         seeds: seeds, separated by commas.
         rows: rows, separated by commas; shipped ones (also supervised, refined, control_refined and
             two_stream, the config as it is) by their name, others are configs.
-        out: folder for a run per row and seed, ablation.csv, ablation.json, ablation.md, curves.png and
-            contact_sheets.png.
+        out: folder for a run per row and seed, ablation.csv, ablation.json, ablation.md, curves.png,
+            contact_sheets.png and gains_and_losses.png: frames in which the last row differs most from the first.
         equal: what the rows have in common, epochs or time.
         block: number of neighbouring frames that are drawn together for the intervals, as frames of a drive resemble
             each other.

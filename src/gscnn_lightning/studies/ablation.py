@@ -23,8 +23,9 @@ from gscnn_lightning.metrics.evaluation import Evaluation
 from gscnn_lightning.prediction.predictor import predicted_sample, spread_indices
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.run_folder.metrics_csv import read_metrics
-from gscnn_lightning.run_folder.score_files import read_scores, write_json, write_table
-from gscnn_lightning.score_names import BOUNDARY_IOU, main_scores, score_headings, score_title
+from gscnn_lightning.run_folder.score_files import read_image_scores, read_scores, write_json, write_table
+from gscnn_lightning.score_names import BOUNDARY_IOU, MIOU, is_boundary_score, main_scores, score_headings, score_title
+from gscnn_lightning.scores import most_changed_images
 from gscnn_lightning.shipped_configs import find_config, read_config
 from gscnn_lightning.studies.comparison import Comparison, Difference, Side, State, compare_sides, image_states
 from gscnn_lightning.studies.tables import Spread, TextTable, number
@@ -100,8 +101,8 @@ def run_ablation(
         arguments: those of ``gscnn-fit fit``, the same for all rows.
         seeds: seeds to train with.
         rows: names of shipped rows, or paths of configs; differences are to the first.
-        out: folder for a run per row and seed, ablation.csv, ablation.json, ablation.md, curves.png and
-            contact_sheets.png.
+        out: folder for a run per row and seed, ablation.csv, ablation.json, ablation.md, curves.png,
+            contact_sheets.png and gains_and_losses.png: frames in which the last row differs most from the first.
         step_seconds: measures the training steps of rows from their arguments: then the rows are given equal time, the
             slowest the epochs of the config and the others more. Else all are given the same epochs.
         block: number of neighbouring frames that the intervals of the differences draw together.
@@ -276,24 +277,44 @@ def _look_at_networks(results: Sequence[Result], settings: Mapping[str, Any], ou
     parameters: dict[str, int] = {}
     if not first:
         return parameters, ""
+    rows = list(first)
     try:
         data = _data(settings)
         dataset: Any = data.val_dataloader().dataset
         # The same images as on the contact sheet of every run.
-        samples = [dataset[index] for index in spread_indices(len(dataset), _IMAGES)]
-        networks = []
-        for row, result in first.items():
-            chosen = {name: settings["model"][name] for name in PREDICTION_SETTINGS if name in settings["model"]}
-            task = load_task(str(result.run.best_checkpoint), **chosen)
-            parameters[row] = sum(parameter.numel() for parameter in task.network.parameters())
+        sheets = {"contact_sheets.png": dict.fromkeys(spread_indices(len(dataset), _IMAGES), "")}
+        if extremes := _extremes(trained, rows[0], rows[-1]):
+            sheets["gains_and_losses.png"] = extremes
+        chosen = {name: settings["model"][name] for name in PREDICTION_SETTINGS if name in settings["model"]}
+        tasks = [load_task(str(first[row].run.best_checkpoint), **chosen) for row in rows]
+        parameters |= {
+            row: sum(p.numel() for p in task.network.parameters()) for row, task in zip(rows, tasks, strict=True)
+        }
+        for name, captions in sheets.items():
             with torch.no_grad():
-                networks.append([predicted_sample(task, data, sample) for sample in samples])
-        sheet = comparison_sheet([_label(row) for row in first], networks, data.class_names, data.class_colors)
+                networks = [[predicted_sample(task, data, dataset[index]) for index in captions] for task in tasks]
+            networks = [
+                [replace(image, name=image.name + caption) for image, caption in zip(n, captions.values(), strict=True)]
+                for n in networks
+            ]
+            sheet = comparison_sheet(list(map(_label, rows)), networks, data.class_names, data.class_colors)
+            write_picture(out / name, sheet, overwrite=True)
     except GSCNNError as error:
         return parameters, f"no pictures: {error}"
-    picture = out / "contact_sheets.png"
-    write_picture(picture, sheet, overwrite=True)
-    return parameters, f"side by side: {picture} (seed {next(iter(first.values())).seed})"
+    pictures = ", ".join(str(out / name) for name in sheets)
+    return parameters, f"side by side: {pictures} (seed {first[rows[0]].seed})"
+
+
+def _extremes(trained: Sequence[Result], first: str, last: str) -> dict[int, str]:
+    """Places of the frames in which one row gains most against another and loses most, with what to write below."""
+    images = {(r.row, r.seed): read_image_scores(r.run) for r in trained}
+    pairs = [(images[first, s], images[last, s]) for row, s in images if row == last and (first, s) in images]
+    pairs = [(a, b) for a, b in pairs if a and len(a) == len(b)] if first != last else []
+    if not pairs:
+        return {}
+    name = next(filter(is_boundary_score, pairs[0][0][0].values), MIOU)
+    changed = most_changed_images(pairs, name, _IMAGES)
+    return {place: f": {100 * change:+.1f} {_heading(name)}" for place, change in changed}
 
 
 def _intervals(results: Sequence[Result], settings: Mapping[str, Any], block: int) -> Comparison | None:
