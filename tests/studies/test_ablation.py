@@ -14,6 +14,7 @@ from tests.tiny import write_config
 
 from gscnn_lightning.commands.main import main as tools
 from gscnn_lightning.errors import SettingError
+from gscnn_lightning.fit_settings import parsed_settings
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.studies.ablation import Result, _changes, _plan, _spreads, _tables, run_ablation
 from gscnn_lightning.studies.tables import Spread
@@ -139,6 +140,18 @@ def test_rows_of_equal_time_have_epochs_by_the_time_of_their_steps(capsys):
     assert asked == [["control", "gated"], ["control", "dual_task"]]
     with pytest.raises(SettingError, match=r"give --trainer.max_epochs, those of the slowest row"):
         _plan(["--config", config, "--trainer.max_steps", "9"], [0], ["control"], Path("other"), seconds(control=1))
+
+
+def test_rows_of_equal_time_are_validated_equally_often():
+    config = str(write_config(Path("tiny.yaml"), epochs=40))
+    seconds = {"control": 0.429, "gated": 0.61, "dual_task": 0.7}
+    often = ["--config", config, "--trainer.check_val_every_n_epoch", "10"]
+    plan = _plan(often, [0], list(seconds), Path("out"), lambda rows: seconds)
+    given = {t.row: parsed_settings(t.arguments)["trainer"] for t in plan}
+    found = {row: (one["max_epochs"], one["check_val_every_n_epoch"]) for row, one in given.items()}
+    assert found == {"control": (65, 17), "gated": (46, 12), "dual_task": (40, 10)}
+    # The last epoch is validated in any case, so each has four.
+    assert {math.ceil(epochs / every) for epochs, every in found.values()} == {4}
 
 
 @pytest.mark.slow

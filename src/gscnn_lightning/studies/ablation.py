@@ -140,7 +140,7 @@ def _plan(
         if not given or len(unique) != len(given):
             raise SettingError(f"{what} are {','.join(map(str, given)) or 'empty'}: give each of them once")
     _check_arguments(arguments, files)
-    epochs: Mapping[str, int] = {}
+    epochs: Mapping[str, Sequence[str]] = {}
     if step_seconds is not None:
         epochs = _epochs_of_equal_time(
             {row: (*arguments, "--config", str(f)) for row, f in files.items()}, out, step_seconds
@@ -152,7 +152,7 @@ def _plan(
             run = RunFolder(out / f"{row}_seed{seed}")
             own = ["--config", str(file), "--seed_everything", str(seed), *logger_arguments(run)]
             own += ["--data.seed", str(seed)] if has_data_seed else []
-            own += ["--trainer.max_epochs", str(epochs[row])] if row in epochs else []
+            own += epochs.get(row, ())
             trainings.append(Training(row, seed, run, (*arguments, *own)))
     _check_folder(trainings, out)
     return trainings
@@ -162,8 +162,11 @@ def _epochs_of_equal_time(
     rows: Mapping[str, Sequence[str]],
     out: Path,
     step_seconds: Callable[[Mapping[str, Sequence[str]]], Mapping[str, float]],
-) -> dict[str, int]:
-    """Epochs of every row by the time of its steps, which is measured once and kept in the folder."""
+) -> dict[str, list[str]]:
+    """Arguments for the epochs of every row, by the time of its steps, which is measured once and kept in the folder.
+
+    All rows are validated equally often: of more validations the best is better by chance alone.
+    """
     settings = parsed_settings(next(iter(rows.values())))["trainer"]
     longest = settings.get("max_epochs") or -1
     if longest < 1 or settings.get("max_steps", -1) > 0:
@@ -183,7 +186,12 @@ def _epochs_of_equal_time(
     write_json(path, kept)
     for row, number_of in epochs.items():
         say(f"  {_label(row)}: {1e3 * seconds[row]:.0f} ms a step, {number_of} epochs")
-    return epochs
+    given = {row: ["--trainer.max_epochs", str(number_of)] for row, number_of in epochs.items()}
+    if every := settings.get("check_val_every_n_epoch"):
+        validations = math.ceil(longest / every)
+        for row, number_of in epochs.items():
+            given[row] += ["--trainer.check_val_every_n_epoch", str(math.ceil(number_of / validations))]
+    return given
 
 
 def _check_arguments(arguments: Sequence[str], files: Mapping[str, Path]) -> None:
