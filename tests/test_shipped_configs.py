@@ -28,7 +28,7 @@ def test_a_name_means_a_shipped_config_and_a_path_a_file(tmp_path, monkeypatch):
     [
         ("scens", "", "did you mean scenes?"),
         ("recipe/papers", "", r"did you mean recipe/paper\?"),
-        ("nothing/like/it", "", "shipped configs are camvid, cityscapes"),
+        ("nothing/like/it", "", "shipped configs are camvid, camvid_long, cityscapes"),
         ("../setup", "", "there is no file"),
         ("gatet", "ablation", "did you mean gated?"),
     ],
