@@ -5,7 +5,7 @@ from gscnn_lightning.shipped_configs import CONFIGS, config_names, find_config
 
 
 def test_names_are_those_of_the_files():
-    assert config_names()[:5] == ["camvid", "cityscapes", "folder", "scenes", "shards"]
+    assert config_names()[:6] == ["camvid", "camvid_long", "cityscapes", "folder", "scenes", "shards"]
     assert {"recipe/paper", "ablation/control", "network/paper", "logger/wandb"} < set(config_names())
     assert not any(name.startswith(("sweep/", "classes/")) for name in config_names())
     assert config_names("sweep") == ["backbone_gradient", "loss_weights", "optimizer"]
