@@ -372,7 +372,7 @@ def test_every_shipped_config_runs(config, request, tmp_path):
         (["--model.loss_variant", "x"], ["model.loss_variant is x: it takes paper or release\n"]),
         (["--optimizer", "Adamw"], ["optimizer is Adamw: it takes the name of a class", "Did you mean AdamW?"]),
         (["--optimizer", "SGD", "--optimizer.lr", "fast"], ["optimizer.lr is fast: it takes a number\n"]),
-        (["--config", "none.yaml"], ["there is no file 'none.yaml'", "shipped configs are camvid, camvid_long, cityscapes"]),
+        (["--config", "none.yaml"], ["there is no file 'none.yaml'", "configs are camvid, camvid_long, cityscapes"]),
         (["--data", "CamVidDataModule"], ["where is CamVid?", "--data.root", "GSCNN_CAMVID_ROOT"]),
         (["--data", "CamVidDataModule", "--data.root", "nowhere"], ["nowhere does not exist"]),
         (["--data", "CityscapesDataModule", "--data.root", "nowhere"], ["nowhere does not exist"]),

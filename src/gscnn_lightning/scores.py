@@ -106,6 +106,9 @@ def most_changed_images(
     Returns:
         Places in the data set and changes, from -1 to 1.
 
+    Raises:
+        ValueError: sides of a pair have different numbers of images.
+
     Example:
         >>> sides = [0.5, 0.5, 0.5], [0.5, 1.0, 0.0]
         >>> before, after = ([ImageScores(i, "", {"miou": v}) for i, v in enumerate(side)] for side in sides)

@@ -20,6 +20,7 @@ from gscnn_lightning.drawing.sheets import comparison_sheet
 from gscnn_lightning.errors import GSCNNError, SettingError, WeightsError
 from gscnn_lightning.fit_settings import check_same_settings, parsed_settings
 from gscnn_lightning.metrics.evaluation import Evaluation
+from gscnn_lightning.output import Prediction
 from gscnn_lightning.prediction.predictor import predicted_sample, spread_indices
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.run_folder.metrics_csv import read_metrics
@@ -285,32 +286,29 @@ def _look_at_networks(results: Sequence[Result], settings: Mapping[str, Any], ou
     parameters: dict[str, int] = {}
     if not first:
         return parameters, ""
-    rows = list(first)
     try:
         data = _data(settings)
         dataset: Any = data.val_dataloader().dataset
         # The same images as on the contact sheet of every run.
         sheets = {"contact_sheets.png": dict.fromkeys(spread_indices(len(dataset), _IMAGES), "")}
-        if extremes := _extremes(trained, rows[0], rows[-1]):
+        if extremes := _extremes(trained, results[0].row, list(first)[-1]):
             sheets["gains_and_losses.png"] = extremes
-        chosen = {name: settings["model"][name] for name in PREDICTION_SETTINGS if name in settings["model"]}
-        tasks = [load_task(str(first[row].run.best_checkpoint), **chosen) for row in rows]
-        parameters |= {
-            row: sum(p.numel() for p in task.network.parameters()) for row, task in zip(rows, tasks, strict=True)
-        }
-        for name, captions in sheets.items():
-            with torch.no_grad():
-                networks = [[predicted_sample(task, data, dataset[index]) for index in captions] for task in tasks]
-            networks = [
-                [replace(image, name=image.name + caption) for image, caption in zip(n, captions.values(), strict=True)]
-                for n in networks
-            ]
-            sheet = comparison_sheet(list(map(_label, rows)), networks, data.class_names, data.class_colors)
+        networks: dict[str, list[list[Prediction]]] = {name: [] for name in sheets}
+        for row, result in first.items():
+            chosen = {name: settings["model"][name] for name in PREDICTION_SETTINGS if name in settings["model"]}
+            task = load_task(str(result.run.best_checkpoint), **chosen)
+            parameters[row] = sum(parameter.numel() for parameter in task.network.parameters())
+            for name, captions in sheets.items():
+                with torch.no_grad():
+                    found = [(predicted_sample(task, data, dataset[place]), text) for place, text in captions.items()]
+                networks[name].append([replace(image, name=image.name + text) for image, text in found])
+        for name, of_rows in networks.items():
+            sheet = comparison_sheet(list(map(_label, first)), of_rows, data.class_names, data.class_colors)
             write_picture(out / name, sheet, overwrite=True)
     except GSCNNError as error:
         return parameters, f"no pictures: {error}"
     pictures = ", ".join(str(out / name) for name in sheets)
-    return parameters, f"side by side: {pictures} (seed {first[rows[0]].seed})"
+    return parameters, f"side by side: {pictures} (seed {next(iter(first.values())).seed})"
 
 
 def _extremes(trained: Sequence[Result], first: str, last: str) -> dict[int, str]:
