@@ -46,16 +46,16 @@ def test_ablation_rows_differ_in_what_they_say(capsys):
     extensions = {"supervised", "refined", "control_refined", "two_stream"}
     assert set(rows) == {"control", "gated", "gradient", "dual_task", *extensions}
     switches = ("shape_stream", "image_gradient", "boundary_weight", "regularizer_weight", "attention_weight")
-    switches += ("refine", "boundary_supervision")
+    switches += ("refine", "boundary_supervision", "stream_start")
     values = {name: tuple(row["model"][s] for s in switches) for name, row in rows.items()}
     assert values["control"][0] is False
-    assert values["gated"] == (True, "none", 20.0, 0.0, 0.0, "none", False)
-    assert values["gradient"] == (True, "canny", 20.0, 0.0, 0.0, "none", False)
-    assert values["dual_task"] == (True, "canny", 20.0, 1.0, 1.0, "none", False)
-    assert values["refined"] == (*values["dual_task"][:5], "convex", False)
+    assert values["gated"] == (True, "none", 20.0, 0.0, 0.0, "none", False, "first")
+    assert values["gradient"] == (True, "canny", 20.0, 0.0, 0.0, "none", False, "first")
+    assert values["dual_task"] == (True, "canny", 20.0, 1.0, 1.0, "none", False, "first")
+    assert values["refined"] == (*values["dual_task"][:5], "convex", False, "first")
     assert values["supervised"][0] is False
-    assert values["supervised"][2:] == (20.0, 0.0, 0.0, "none", True)
-    assert values["control_refined"] == (*values["control"][:5], "convex", False)
+    assert values["supervised"][2:] == (20.0, 0.0, 0.0, "none", True, "first")
+    assert values["control_refined"] == (*values["control"][:5], "convex", False, "first")
     assert rows["two_stream"] == parsed(capsys, "cityscapes")
     for row in rows.values():
         rest = {**row, "model": {k: v for k, v in row["model"].items() if k not in switches}}
@@ -132,8 +132,8 @@ def test_recipes_change_the_training_and_not_the_network(capsys):
         assert recipes[name]["model"]["poly_power"] == power
         assert recipes[name]["model"]["loss_variant"] == name
         # Extensions of small configs are no part of either.
-        extensions = ("refine", "dice_weight", "edge_weight", "class_weights", "layer_decay")
-        assert [recipes[name]["model"][k] for k in extensions] == ["none", 0.0, 0.0, None, None]
+        extensions = ("refine", "stream_start", "dice_weight", "edge_weight", "class_weights", "layer_decay")
+        assert [recipes[name]["model"][k] for k in extensions] == ["none", "first", 0.0, 0.0, None, None]
         optimizer = recipes[name]["optimizer"]
         assert optimizer["class_path"] == "torch.optim.SGD"
         assert [optimizer["init_args"][k] for k in ("lr", "momentum", "weight_decay")] == [0.01, 0.9, 1e-4]

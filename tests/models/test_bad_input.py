@@ -60,6 +60,7 @@ BAD = {
     "shape_channels 16.0": (lambda: made(shape_channels=16.0), "shape_channels 16.0 cannot be halved"),
     "norm": (lambda: made(norm="layer"), "norm 'layer' is not known: use 'batch' or 'group'"),
     "refine": (lambda: made(refine="sharp"), "refine is 'sharp': use 'none' or 'convex'"),
+    "stream_start": (lambda: made(stream_start="last"), "stream_start is 'last': use 'first' or 'skip'"),
     "image_gradient": (lambda: made(image_gradient="laplace"), "image_gradient 'laplace' is not known: use one of"),
     "backbone": (lambda: made(backbone="resnet5O"), "unknown backbone 'resnet5O'.*Did you mean"),
     "backbone None": (lambda: made(backbone=None), "backbone is None: give the name of a timm model"),

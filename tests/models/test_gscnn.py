@@ -6,6 +6,7 @@ import torch
 from gscnn_lightning.errors import BackboneError, WeightsError
 from gscnn_lightning.losses import GSCNNLoss
 from gscnn_lightning.models import GSCNN, Backbone
+from gscnn_lightning.models.cost import meta_network, network_cost
 
 TINY = {"backbone": "test_resnet", "pretrained": False, "channels": 16, "skip_channels": 8, "shape_channels": 16}
 FAMILIES = [
@@ -249,6 +250,36 @@ def test_full_resolution_maps_shift_what_is_read():
         "convnext_tiny": (4, [8, 8, 8]),
         "hrnet_w18": (4, [4, 8, 32]),
     }
+
+
+@pytest.mark.parametrize(("start", "stride"), [("first", 2), ("skip", 4)])
+def test_stream_starts_where_it_is_told(start, stride):
+    net = GSCNN(5, "resnet18", pretrained=False, channels=16, skip_channels=8, shape_channels=16, stream_start=start)
+    gates = net(torch.rand(2, 3, 64, 96)).gates
+    assert [tuple(gate.shape) for gate in gates] == [(2, 1, 64 // stride, 96 // stride)] * 3
+    output = net(torch.rand(2, 3, 71, 90))
+    assert output.boundary_logits.shape == (2, 1, 71, 90)
+    (output.boundary_logits.square().mean() + output.seg_logits.square().mean()).backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
+def test_stream_costs_a_quarter_from_the_skip_connection_on():
+    small = {"backbone": "resnet18", "channels": 16, "skip_channels": 8}  # both maps have 64 channels
+    first, skip = (
+        {c.part: c.gflops for c in network_cost(meta_network(5, stream_start=start, **small), (64, 64))}
+        for start in ("first", "skip")
+    )
+    assert skip["shape stream"] == pytest.approx(first["shape stream"] / 4, rel=0.02)
+    assert {p: g for p, g in skip.items() if p not in ("shape stream", "total")} == {
+        p: g for p, g in first.items() if p not in ("shape stream", "total")
+    }
+
+
+def test_supervision_alone_reads_what_the_stream_would_read():
+    control = {"shape_stream": False, "boundary_supervision": True, "pretrained": False}
+    first, skip = (GSCNN(5, "resnet18", stream_start=start, **control) for start in ("first", "skip"))
+    assert [len(net.boundary_head.sides) for net in (first, skip)] == [4, 3]
+    assert skip(torch.rand(2, 3, 64, 64)).boundary_logits.shape == (2, 1, 64, 64)
 
 
 def test_backbones_that_cannot_serve_are_named_with_some_that_can():

@@ -26,6 +26,7 @@ from gscnn_lightning.models.shape_stream import ShapeStream
 from gscnn_lightning.output import GSCNNOutput
 
 Refine = Literal["none", "convex"]
+StreamStart = Literal["first", "skip"]
 
 # Float images of 0 to 255 are brighter; random numbers, on which networks are tried out, are not.
 _BRIGHTEST = 16
@@ -55,10 +56,13 @@ class GSCNN(PretrainedMixin, nn.Module):
             small to have statistics of their own.
         separable: depthwise separable convolutions in ASPP and decoder, and one of the decoder's two blocks before the
             upsampling, which suits small backbones; the paper has full ones.
-        refine: "convex" has the features of the shape stream steer the last upsampling, those of the backbone's first
-            map in the control, see `ConvexUpsampling`: an extension, not Gated-SCNN of the paper, which has "none".
+        refine: "convex" has the backbone's first map and the features of the shape stream, if there is one, steer the
+            last upsampling, see `ConvexUpsampling`: an extension, not Gated-SCNN of the paper, which has "none".
         boundary_supervision: the control has a boundary head in training, see `BoundaryHead`, for the boundary losses;
             in evaluation it is the control as it is. What the supervision alone does, without the stream.
+        stream_start: map of the backbone in which the shape stream begins, and whose resolution it keeps: "first", the
+            finest, as in the paper, or "skip", that of the decoder's skip connection, mostly of stride 4. There it has
+            a quarter of the places to compute, and a boundary map as much coarser.
 
     Attributes:
         arguments: all of the above by name, as given or by default.
@@ -89,12 +93,15 @@ class GSCNN(PretrainedMixin, nn.Module):
         separable: bool = False,
         refine: Refine = "none",
         boundary_supervision: bool = False,
+        stream_start: StreamStart = "first",
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         self.arguments = given
         if refine not in ("none", "convex"):
             raise SettingError(f"refine is {refine!r}: use 'none' or 'convex'")
+        if stream_start not in ("first", "skip"):
+            raise SettingError(f"stream_start is {stream_start!r}: use 'first' or 'skip'")
         if not is_whole(num_classes, 2):
             raise SettingError(f"num_classes is {num_classes!r}: segmentation needs at least 2 classes")
         check_whole("channels", channels, 1)
@@ -107,6 +114,7 @@ class GSCNN(PretrainedMixin, nn.Module):
         self.num_classes = num_classes
         self.backbone = Backbone(backbone, pretrained, output_stride, backbone_weights, dilation, freeze_norm)
         widths, strides = self.backbone.channels, self.backbone.strides
+        self._start = self.backbone.skip_index if stream_start == "skip" else 0
         rates = (12, 24, 36) if strides[-1] <= 8 else (6, 12, 18)
         self.aspp = BoundaryASPP(widths[-1], channels, rates, shape_stream, norm, separable)
         self.aspp_project = JoiningConv2d(self.aspp.out_channels, channels)
@@ -121,20 +129,21 @@ class GSCNN(PretrainedMixin, nn.Module):
         if shape_stream:
             gating = [widths[i] for i in self.backbone.gate_indices]
             self.image_gradient = ImageGradient(image_gradient, self.backbone.mean, self.backbone.std)
-            self.shape_stream = ShapeStream(widths[0], gating, shape_channels, norm)
+            self.shape_stream = ShapeStream(widths[self._start], gating, shape_channels, norm)
             self.boundary_fusion = nn.Conv2d(2, 1, 1, bias=False)
         self.refinement: ConvexUpsampling | None = None
         if refine == "convex":
             ratio = strides[self.backbone.skip_index] // strides[0]
             # The boundary logit is one channel more.
-            fine = widths[0] if self.shape_stream is None else self.shape_stream.feature_channels + 1
-            self.refinement = ConvexUpsampling(num_classes, fine, channels, ratio, norm=norm)
+            shape = 0 if self.shape_stream is None else self.shape_stream.feature_channels + 1
+            fine, coarse = (shape, 0) if self._start == 0 else (0, shape)
+            self.refinement = ConvexUpsampling(num_classes, widths[0] + fine, channels + coarse, ratio, norm=norm)
         self.boundary_head: BoundaryHead | None = None
-        seen = (0, *self.backbone.gate_indices)
+        self._seen = sorted({self._start, *self.backbone.gate_indices})
         if boundary_supervision:
-            self.boundary_head = BoundaryHead([widths[i] for i in seen])
+            self.boundary_head = BoundaryHead([widths[i] for i in self._seen])
         supervised = shape_stream or boundary_supervision
-        used = {self.backbone.skip_index, len(widths) - 1, *(seen if supervised else ())}
+        used = {self.backbone.skip_index, len(widths) - 1, *(self._seen if supervised else ())}
         used |= {0} if self.refinement is not None else set()
         self.backbone.freeze(freeze_stages, used)
         if grad_checkpointing:
@@ -165,7 +174,7 @@ class GSCNN(PretrainedMixin, nn.Module):
             image = image.to(self.backbone.mean.dtype) / 255
         size = (image.shape[-2], image.shape[-1])
         maps = self.backbone(image)
-        boundary_logits, attention, gates, fine = self._boundary(image, gradient, maps)
+        boundary_logits, attention, gates, shape = self._boundary(image, gradient, maps)
         # The 48-channel skip comes first, the upsampled ASPP after it: the order of the released weights.
         fused = self.aspp_project(self.aspp(maps[-1], attention, joined=False))
         if self.aspp_block is not None:
@@ -173,7 +182,8 @@ class GSCNN(PretrainedMixin, nn.Module):
         skip = self.skip_project(maps[self.backbone.skip_index])
         seg_logits, features = self.decoder(torch.cat([skip, resize_like(fused, skip)], dim=1))
         if self.refinement is not None:
-            seg_logits = self.refinement(seg_logits, features, fine)
+            fine, coarse = (shape, []) if self._start == 0 else ([], shape)
+            seg_logits = self.refinement(seg_logits, concatenated([features, *coarse], features), [maps[0], *fine])
         seg_logits = resize_strided(seg_logits, size, stride, align_corners=False)
         if boundary_logits is not None:
             boundary_logits = resize_strided(boundary_logits, size, stride)
@@ -202,15 +212,15 @@ class GSCNN(PretrainedMixin, nn.Module):
     def _boundary(
         self, image: Tensor, gradient: Tensor | None, maps: list[Tensor]
     ) -> tuple[Tensor | None, Tensor | None, tuple[Tensor, ...], list[Tensor]]:
-        """Boundary logits at the shape stream's resolution, attention for the ASPP, gates, and the finest maps.
+        """Boundary logits at the shape stream's resolution, attention for the ASPP, gates, and the stream's features.
 
-        Of the control the first three are None, None and empty, but for the logits of a boundary head in training.
+        Of the control they are None, None and empty, but for the logits of a boundary head in training.
         """
-        gating = [maps[i] for i in self.backbone.gate_indices]
         if self.shape_stream is None:
             head = self.boundary_head if self.training else None
-            return None if head is None else head([maps[0], *gating]), None, (), [maps[0]]
-        logits, gates, features = self.shape_stream(maps[0], gating, with_features=True)
+            return None if head is None else head([maps[i] for i in self._seen]), None, (), []
+        gating = [maps[i] for i in self.backbone.gate_indices]
+        logits, gates, features = self.shape_stream(maps[self._start], gating, with_features=True)
         gradient = self.image_gradient(image) if gradient is None else gradient.to(logits.dtype)
         if gradient.shape[-2:] != logits.shape[-2:]:
             # Where the shape stream runs below image size the gradient is averaged, so that no thin edge falls between.
