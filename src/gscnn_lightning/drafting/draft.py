@@ -16,7 +16,7 @@ import yaml
 
 from gscnn_lightning.data.files import IMAGE_SUFFIXES, LABEL_SUFFIXES, shown, user_path, walk
 from gscnn_lightning.data.mask_classes import read_classes
-from gscnn_lightning.data.pictures import look
+from gscnn_lightning.data.pictures import look, read_map
 from gscnn_lightning.drafting.names import find_name_files
 from gscnn_lightning.drafting.pictures import SPLITS, Pair, Pairs, find_pictures, pair_pictures
 from gscnn_lightning.drafting.polygons import find_polygons
@@ -36,8 +36,8 @@ _LEAST_SAMPLES = 160
 _LARGE = 4 << 20
 _LOOKED_AT = 500
 
-_LAYOUTS = ("cityscapes", "camvid", *(f"data/{n}" for n in ("ade20k", "bdd100k", "idd", "kitti", "cvat", "gta5")))
-_LAYOUTS = (*_LAYOUTS, "data/mapillary_v1.2", "data/mapillary_v2.0")
+_OVERLAYS = ("ade20k", "bdd100k", "idd", "kitti", "cvat", "gta5", "mapillary_v1.2", "mapillary_v2.0")
+_LAYOUTS = ("cityscapes", "camvid", *(f"data/{name}" for name in _OVERLAYS))
 _FILES_OF = {
     "cityscapes": ("leftImg8bit/train", "gtFine/train"),
     "camvid": ("train", "trainannot", "val", "valannot"),
@@ -168,8 +168,6 @@ def _of_layout(root: Path, name: str) -> Draft | None:
 
 def _ids_below(folder: Path, number: int) -> bool:
     """Whether a few masks of a folder have no value of that number or above, so that they are ids of a data set."""
-    from gscnn_lightning.data.pictures import read_map
-
     masks = sorted(path for path in walk(folder) if path.suffix.lower() in LABEL_SUFFIXES)[:3]
     return bool(masks) and all((raw := read_map(m, indices=True)).ndim == 2 and int(raw.max()) < number for m in masks)
 

@@ -312,7 +312,7 @@ def pair_pictures(root: Path, pictures: Sequence[Picture]) -> Pairs:
         _refuse(root, groups)
     assert best is not None
     _, matched, photo, mask, groups = best
-    labelled = {split for image, _ in matched for split in [image.split]}
+    labelled = {image.split for image, _ in matched}
     paired_images = {image.path for image, _ in matched}
     paired_masks = {label.path for _, label in matched}
     alone = [picture for picture in photo.pictures if picture.path not in paired_images]
