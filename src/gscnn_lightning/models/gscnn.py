@@ -182,8 +182,12 @@ class GSCNN(PretrainedMixin, nn.Module):
         skip = self.skip_project(maps[self.backbone.skip_index])
         seg_logits, features = self.decoder(torch.cat([skip, resize_like(fused, skip)], dim=1))
         if self.refinement is not None:
-            fine, coarse = (shape, []) if self._start == 0 else ([], shape)
-            seg_logits = self.refinement(seg_logits, concatenated([features, *coarse], features), [maps[0], *fine])
+            fine = [maps[0]]
+            if self._start == 0:
+                fine += shape
+            elif shape:
+                features = concatenated([features, *shape], features)
+            seg_logits = self.refinement(seg_logits, features, fine)
         seg_logits = resize_strided(seg_logits, size, stride, align_corners=False)
         if boundary_logits is not None:
             boundary_logits = resize_strided(boundary_logits, size, stride)

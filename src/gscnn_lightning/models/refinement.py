@@ -15,8 +15,8 @@ from gscnn_lightning.models.layers import Norm, check_beside, check_maps, concat
 class ConvexUpsampling(nn.Module):
     """Class scores at the resolution of finer maps: weighted means of the 3x3 coarse scores around each place.
 
-    The nine weights, positive and of sum 1, are learnt of what finer maps show there, such as the features of the shape
-    stream: a place next to a boundary can take the scores of its own side (convex upsampling of Teed and Deng, RAFT,
+    The nine weights, positive and of sum 1, are learnt of what finer maps show there, such as the first map of the
+    backbone: a place next to a boundary can take the scores of its own side (convex upsampling of Teed and Deng, RAFT,
     ECCV 2020, section 3.3; there of optical flow). What is too thin for the coarse scores is in none of them: so the
     same features also add to the score of each class. Before training that is 0, and the whole close to upsampling by
     repetition.
@@ -24,7 +24,7 @@ class ConvexUpsampling(nn.Module):
     Args:
         num_classes: number of classes K.
         fine_channels: channels of the finer maps, together.
-        channels: channels of the features that the scores were made of.
+        channels: channels of the features at the resolution of the scores: those that they were made of, and others.
         ratio: how many times finer the finer maps are, along each axis.
         width: width of the 3x3 convolution of the finer maps, to which the features are brought, too.
         norm: "batch" or "group".
@@ -64,7 +64,7 @@ class ConvexUpsampling(nn.Module):
 
         Args:
             scores: (B, K, h, w) class scores.
-            features: (B, C, h, w) what they were made of.
+            features: (B, C, h, w) what they were made of, and other features of their resolution.
             fine: maps (B, c, H, W) of ``ratio`` times the resolution of the scores, but for the last rows and columns.
 
         Returns:
