@@ -109,7 +109,13 @@ class _Parser(LightningArgumentParser):
         known = _known_settings(parser)
         text = plain_message(message, lambda name: _full_name(name, self.given, known))
         value = re.search(r"Given value: ([\w.]+)$", message)
-        if "Expected a dot import path string" in message and value is not None:
+        linked = re.search(rf"\bmodel\.({'|'.join(_OF_THE_DATA)})\b", message)
+        if linked is not None:
+            text = (
+                f"--model.{linked[1]} follows from the data: leave it out, and choose the data by --data, or the "
+                "classes of your own images by --data.classes"
+            )
+        elif "Expected a dot import path string" in message and value is not None:
             names = {name.lower(): name for name in _class_names()}
             close = difflib.get_close_matches(value[1].lower(), names, n=1, cutoff=0.75)
             text += _meant([names[name] for name in close])
@@ -123,9 +129,14 @@ class _Parser(LightningArgumentParser):
         sys.exit(2)
 
 
+_OF_THE_DATA = ("num_classes", "class_names", "class_colors", "ignore_index")
+"""Arguments of the task that the data module decides."""
+
+
 def _known_settings(parser: ArgumentParser) -> set[str]:
     """Names of all settings, those of the shipped data modules included."""
     known = {option[2:] for option in parser._option_string_actions if option.startswith("--")}
+    known -= {f"model.{name}" for name in _OF_THE_DATA}
     data: Any = data_modules
     for module in (getattr(data, name) for name in data.__all__):
         if isinstance(module, type) and issubclass(module, LightningDataModule):
@@ -352,7 +363,7 @@ class GSCNNCLI(LightningCLI):
         parser.add_optimizer_args((Optimizer,))
         parser.set_defaults({"optimizer": SGD})
         parser.link_arguments("optimizer", "model.optimizer", compute_fn=_plain)
-        for name in ("num_classes", "class_names", "class_colors", "ignore_index"):
+        for name in _OF_THE_DATA:
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401

@@ -488,6 +488,8 @@ def config_text(drafted: Draft, backbone: str, epochs: int) -> str:
         "  output_stride: 16",
         "  dilation: false # dilated depthwise convolutions train several times slower on CPUs",
         "  shape_channels: 16",
+        "  refine: convex # not in the paper: the first map and the shape stream steer the last upsampling",
+        "  stream_start: skip # nor this: the stream begins at stride 4, which costs a quarter",
         "  boundary_tolerances: [1, 3]",
         *(["  window: [1024, 1024] # validation in windows, as the images are large"] if window else []),
         "optimizer:",
