@@ -154,6 +154,27 @@ def test_rows_of_equal_time_are_validated_equally_often():
     assert {math.ceil(epochs / every) for epochs, every in found.values()} == {4}
 
 
+@pytest.mark.parametrize("samples", [None, 60])
+def test_epochs_that_would_miss_the_time_have_another_length(samples, capsys):
+    config = str(write_config(Path("tiny.yaml"), epochs=4))
+    given = [] if samples is None else ["--data.samples_per_epoch", str(samples)]
+    settings = parsed_settings(["--config", config, *given])["data"]["init_args"]
+    batch, epoch = settings["batch_size"], samples or settings["train_samples"]
+    seconds = {"control": 0.304, "gated": 0.404, "dual_task": 0.409}
+    plan = _plan(["--config", config, *given], [0], list(seconds), Path("out"), lambda rows: seconds)
+    found = {}
+    for training in plan:
+        one = parsed_settings(training.arguments)
+        length = one["data"]["init_args"].get("samples_per_epoch", epoch)
+        assert length % batch == 0
+        found[training.row] = one["trainer"]["max_epochs"] * (length // batch)
+    wanted = 4 * (epoch // batch)
+    assert found["dual_task"] == found["gated"] == wanted, "of 1.2 % less nothing is made"
+    # 5.4 epochs, to half a step in each of the five.
+    assert abs(found["control"] - wanted * 0.409 / 0.304) <= 2.5
+    assert f"control: 304 ms a step, 5 epochs of {batch * found['control'] // 5} samples" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_equal_time_is_measured_and_curves_are_drawn(capsys):
     write_config(Path("tiny.yaml"), epochs=2)
@@ -169,6 +190,10 @@ def test_equal_time_is_measured_and_curves_are_drawn(capsys):
         config = yaml.safe_load(Path(f"runs/ablation/{row}_seed0/config.yaml").read_text())
         assert config["trainer"]["max_epochs"] == epochs
         assert f"ms a step, {epochs} epochs" in out
+        data = config["data"]["init_args"]
+        steps = epochs * ((data["samples_per_epoch"] or data["train_samples"]) // data["batch_size"])
+        budget = 2 * 4 * times["seconds_of_slowest"]
+        assert abs(steps * seconds - budget) <= max(0.02 * budget, 0.51 * epochs * seconds)
     assert cv2.imread("runs/ablation/curves.png") is not None
 
 

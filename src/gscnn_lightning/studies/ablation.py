@@ -47,6 +47,8 @@ _LABELS = {
 _OWN_SETTINGS = ("ckpt_path", "seed_everything", "trainer.logger", "trainer.enable_progress_bar", "data.init_args.seed")
 _IMAGES = 4
 _TIME = "training_minutes"
+_TOLERATED = 0.02
+"""Largest relative difference of the time of rows of equal time that is left as it is."""
 _PARTS = ("mean", "std", "low", "high", "count")
 
 
@@ -166,11 +168,13 @@ def _epochs_of_equal_time(
 ) -> dict[str, list[str]]:
     """Arguments for the epochs of every row, by the time of its steps, which is measured once and kept in the folder.
 
-    All rows are validated equally often: of more validations the best is better by chance alone.
+    Where whole epochs would miss the time, as they do in trainings of few, they are given other lengths: in one that is
+    still learning fast an eighth more time can decide. All rows are validated equally often: of more validations the
+    best is better by chance alone.
     """
-    settings = parsed_settings(next(iter(rows.values())))["trainer"]
-    longest = settings.get("max_epochs") or -1
-    if longest < 1 or settings.get("max_steps", -1) > 0:
+    settings = parsed_settings(next(iter(rows.values())))
+    longest = settings["trainer"].get("max_epochs") or -1
+    if longest < 1 or settings["trainer"].get("max_steps", -1) > 0:
         raise SettingError("rows of equal time are given epochs: give --trainer.max_epochs, those of the slowest row")
     path = out / "times.json"
     kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"seconds": {}}
@@ -183,16 +187,36 @@ def _epochs_of_equal_time(
         scale = 1.0 if known is None else seconds[known] / found[known]
         seconds |= {row: scale * found[row] for row in new}
     budget: float = kept.setdefault("seconds_of_slowest", max(seconds.values()))
-    epochs = {row: max(1, round(longest * budget / seconds[row])) for row in rows}
     write_json(path, kept)
+    wanted = {row: longest * budget / seconds[row] for row in rows}
+    epochs = {row: max(1, round(number)) for row, number in wanted.items()}
+    missed = {row: wanted[row] / epochs[row] for row in rows if abs(wanted[row] / epochs[row] - 1) > _TOLERATED}
+    samples = _samples_per_epoch(settings["data"]) if missed else None
+    validations = math.ceil(longest / every) if (every := settings["trainer"].get("check_val_every_n_epoch")) else 0
+    given = {}
     for row, number_of in epochs.items():
-        say(f"  {_label(row)}: {1e3 * seconds[row]:.0f} ms a step, {number_of} epochs")
-    given = {row: ["--trainer.max_epochs", str(number_of)] for row, number_of in epochs.items()}
-    if every := settings.get("check_val_every_n_epoch"):
-        validations = math.ceil(longest / every)
-        for row, number_of in epochs.items():
+        given[row] = ["--trainer.max_epochs", str(number_of)]
+        if validations:
             given[row] += ["--trainer.check_val_every_n_epoch", str(math.ceil(number_of / validations))]
+        length = ""
+        if row in missed and samples is not None:
+            batch = settings["data"]["init_args"]["batch_size"]
+            steps = max(1, round(missed[row] * (samples // batch)))
+            given[row] += ["--data.samples_per_epoch", str(steps * batch)]
+            length = f" of {steps * batch} samples"
+        say(f"  {_label(row)}: {1e3 * seconds[row]:.0f} ms a step, {number_of} epochs{length}")
     return given
+
+
+def _samples_per_epoch(data: dict[str, Any]) -> int | None:
+    """Training samples of an epoch by the settings of a data module; None of one that has no setting for them."""
+    module = instantiate_class((), data)
+    if not isinstance(module, SegmentationDataModule):
+        return None
+    if module.samples_per_epoch is not None:
+        return module.samples_per_epoch
+    module.setup("fit")
+    return len(module.datasets["train"])
 
 
 def _check_arguments(arguments: Sequence[str], files: Mapping[str, Path]) -> None:
