@@ -25,7 +25,7 @@ $(VENV)/.dev: setup.cfg pyproject.toml | $(BIN)/python
 
 install: $(VENV)/.dev  ## virtual environment with the library and its development tools
 
-fit: $(VENV)/.run  ## train Gated-SCNN on drawn street scenes (3 to 6 minutes on 2 CPU cores); ARGS="--trainer.max_epochs 3"
+fit: $(VENV)/.run  ## train Gated-SCNN on drawn street scenes (3 minutes on one core of an AMD EPYC); ARGS="--trainer.max_epochs 3"
 	$(BIN)/gscnn-fit --config scenes $(ARGS)
 
 test: $(VENV)/.dev  ## the test suite without its slow part, a process per core
