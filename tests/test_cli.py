@@ -366,6 +366,10 @@ def test_every_shipped_config_runs(config, request, tmp_path):
         ),
         (["--model.num_classes", "5"], ["--model.num_classes follows from the data: leave it out", "--data.classes\n"]),
         (["--model.class_colors", "[[1,2,3]]"], ["--model.class_colors follows from the data: leave it out"]),
+        (
+            ["--config", "model: {num_classes: 5}"],
+            ["config model: {num_classes: 5}: model.num_classes follows from the data: leave it out"],
+        ),
         (["--trainer.max_epoch", "3"], ["--trainer.max_epoch", "Did you mean --trainer.max_epochs"]),
         (["--data.crop_sise", "[64,64]"], ["'crop_sise' is not accepted", "--data.crop_size"]),
         (["--model.channels", "many"], ["fit: error: model.channels is many: it takes a whole number\n"]),

@@ -111,10 +111,7 @@ class _Parser(LightningArgumentParser):
         value = re.search(r"Given value: ([\w.]+)$", message)
         linked = re.search(rf"\bmodel\.({'|'.join(_OF_THE_DATA)})\b", message)
         if linked is not None:
-            text = (
-                f"--model.{linked[1]} follows from the data: leave it out, and choose the data by --data, or the "
-                "classes of your own images by --data.classes"
-            )
+            text = f"--{_follows_from_data(linked[1])}"
         elif "Expected a dot import path string" in message and value is not None:
             names = {name.lower(): name for name in _class_names()}
             close = difflib.get_close_matches(value[1].lower(), names, n=1, cutoff=0.75)
@@ -131,6 +128,14 @@ class _Parser(LightningArgumentParser):
 
 _OF_THE_DATA = ("num_classes", "class_names", "class_colors", "ignore_index")
 """Arguments of the task that the data module decides."""
+
+
+def _follows_from_data(name: str) -> str:
+    """What is wrong with giving one of them."""
+    return (
+        f"model.{name} follows from the data: leave it out, and choose the data by --data, or the classes of your own "
+        "images by --data.classes"
+    )
 
 
 def _known_settings(parser: ArgumentParser) -> set[str]:
@@ -685,7 +690,7 @@ def _config_path(given: str) -> str:
     """Path of a config; what is written out as YAML, or an address, stays as it is.
 
     Raises:
-        SettingError: it cannot be read, or a part of it is no group of settings.
+        SettingError: it cannot be read, a part of it is no group of settings, or one decides what the data decide.
     """
     written_out = is_written_out(given)
     path = given if written_out else str(find_config(given))
@@ -697,6 +702,9 @@ def _config_path(given: str) -> str:
         if name in content and not isinstance(content[name], Mapping | str if is_class else Mapping):
             needs = "the name of a class, or class_path and init_args" if is_class else "its settings below it"
             raise SettingError(f"config {given[:80]}: {name} is {content[name]}: write {needs}, or leave it out")
+    for name in _OF_THE_DATA:
+        if name in content.get("model", {}) or f"model.{name}" in content:  # the parser would drop it without a word
+            raise SettingError(f"config {given[:80]}: {_follows_from_data(name)}")
     return path
 
 
