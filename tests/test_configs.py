@@ -87,6 +87,7 @@ def test_overlay_makes_the_papers_network(base, backbone, channels, strides, cap
     network = task(config).network
     assert network.backbone.channels == channels
     assert network.backbone.strides == strides
+    assert (network.arguments["refine"], network.arguments["stream_start"]) == ("none", "first")
     assert [b[0].dilation[0] for b in network.aspp.branches] == [1, 12, 24, 36]
     assert (network.aspp.out_channels, network.skip_project.out_channels) == (6 * 256, 48)
     assert network.shape_stream.boundary.in_channels == 8

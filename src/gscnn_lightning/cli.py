@@ -77,7 +77,7 @@ DESCRIPTION = """Train and evaluate Gated-SCNN. Without a subcommand it fits.
 examples:
   gscnn-fit --config scenes                          drawn street scenes, nothing to download
   gscnn-fit --config camvid --data.root CamVid
-  gscnn-fit --config camvid --model.shape_stream false   the matched control
+  gscnn-fit --config camvid --config ablation/control    the matched control, DeepLabv3+
   gscnn-fit --config cityscapes --trainer.devices 8 --trainer.strategy ddp
   gscnn-fit --config camvid --trainer.logger WandbLogger   also TensorBoardLogger
   gscnn-fit --config my/own.yaml                     a path means a path, a bare name a shipped config

@@ -147,7 +147,7 @@ def step(
     compare: Path | None = None,
     others: Sequence[str] = (),
 ) -> None:
-    """Time a whole training step beside that of the control and of a plain DeepLabV3+.
+    """Time a whole training step beside that of the network without shape stream and of a plain DeepLabV3+.
 
     A step is forward pass, losses, backward pass, clipping and optimizer, of the network, losses and optimizer that
     gscnn-fit would make of the same arguments; weights are random, images and labels drawn, so that no data are needed.
@@ -232,7 +232,7 @@ def inference(
     compare: Path | None = None,
     others: Sequence[str] = (),
 ) -> None:
-    """Time the logits of one image beside those of the control and of a plain DeepLabV3+.
+    """Time the logits of one image beside those of the network without shape stream and of a plain DeepLabV3+.
 
     Networks are those that gscnn-fit would train with the same arguments, with random weights, in evaluation mode and
     without gradient; the image is drawn. Where segmentation_models_pytorch can be imported, its DeepLabV3Plus on the

@@ -7,7 +7,7 @@ from gscnn_lightning.parsing import arguments_of
 
 @arguments_of("models/gscnn.py", "GSCNN", first="backbone", without=("pretrained", "backbone_weights"))
 def cost(size: tuple[int, int] = (1024, 2048), others: Sequence[str] = ()) -> None:
-    """Print parameters and GFLOPs of trunk, shape stream, ASPP and decoder.
+    """Print parameters and GFLOPs of every part: trunk, shape stream, ASPP, decoder, and what else the network has.
 
     Examples:
       gscnn cost --backbone wider_resnet38_a2 --size [800,800]

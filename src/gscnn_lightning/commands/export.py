@@ -41,9 +41,9 @@ def export(
         size: height and width of the pictures, if they are fixed: for runtimes that want them so, and for networks that
             cannot be exported otherwise.
         gates: give the attention maps of the shape stream, too, "gate_1" to "gate_3" (B, 1, h, w).
-        int8: let convolutions compute in 8 bits, but for the early ones, the last and those of the shape
-            stream. Says on how
-            many pixels of the calibration pictures the labels are still those of the checkpoint, 90 % at least.
+        int8: let convolutions compute in 8 bits, but for the early ones, the last and those of the shape stream and of
+            the steered upsampling. Says on how many pixels of the calibration pictures the labels are still those of
+            the checkpoint, 90 % at least.
         calibrate: pictures and folders of pictures, such as the network is for, to measure the ranges of --int8 on;
             of more than 64, 64 that are spread evenly over them.
         overwrite: replace an existing file.

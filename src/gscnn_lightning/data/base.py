@@ -161,7 +161,8 @@ class SegmentationDataModule(pl.LightningDataModule):
             frames with rare classes come up more often. An index of the classes' places is made once and kept in the
             user's cache folder, until the labels change.
         flip: probability of a horizontal flip.
-        color_jitter: largest relative change of brightness, contrast and saturation, 0 for none.
+        color_jitter: largest relative change of brightness, contrast and saturation, 0 for none; a fifth of it is the
+            largest change of hue, as a share of the colour circle.
         blur: probability of a slight Gaussian blur.
         samples_per_epoch: training samples of all devices per epoch, None for one pass through the data. Epochs go on
             where the last one ended, so any number uses all samples equally.

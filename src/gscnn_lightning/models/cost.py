@@ -28,7 +28,7 @@ class PartCost(NamedTuple):
     """Cost of one part of the network.
 
     Attributes:
-        part: "trunk", "shape stream", "ASPP", "decoder" or "total".
+        part: one of `PARTS`, or "total".
         parameters: trainable or frozen numbers, without buffers.
         gflops: 1e9 floating-point operations of a forward pass, two per multiply-add of a convolution or matrix
             product; element-wise operations, resizes and the image gradient are not counted.

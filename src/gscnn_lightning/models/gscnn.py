@@ -40,7 +40,7 @@ class GSCNN(PretrainedMixin, nn.Module):
         backbone: timm model name of the regular stream.
         pretrained: start from ImageNet weights, of an installed package or from timm.
         output_stride: stride of the last map, 8, 16 or 32; backbones that cannot dilate keep their own.
-        shape_stream: False gives the matched control: DeepLabv3+ on the same backbone.
+        shape_stream: False gives the matched control: with `refine` "none", DeepLabv3+ on the same backbone.
         image_gradient: what the fusion sees beside the boundary map: "canny", "sobel", "none" or "release".
         backbone_weights: local file with weights of the backbone, used instead: of a classification network, or a
             checkpoint of a training, of other classes, too.
@@ -61,8 +61,9 @@ class GSCNN(PretrainedMixin, nn.Module):
         boundary_supervision: the control has a boundary head in training, see `BoundaryHead`, for the boundary losses;
             in evaluation it is the control as it is. What the supervision alone does, without the stream.
         stream_start: map of the backbone in which the shape stream begins, and whose resolution it keeps: "first", the
-            finest, as in the paper, or "skip", that of the decoder's skip connection, mostly of stride 4. There it has
-            a quarter of the places to compute, and a boundary map as much coarser.
+            finest, as in the paper, or "skip", that of the decoder's skip connection, mostly of stride 4. After a first
+            map of stride 2 it has a quarter of the places to compute, and a boundary map as much coarser; where the
+            first map has stride 4 they are the same.
 
     Attributes:
         arguments: all of the above by name, as given or by default.

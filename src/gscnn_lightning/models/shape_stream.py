@@ -90,7 +90,7 @@ class ShapeStream(nn.Module):
     """Residual block, 1x1, gated convolution, three times; then 1x1 to one boundary logit (section 3.2, figure 2).
 
     Args:
-        in_channels: channels of the first map of the regular stream.
+        in_channels: channels of the map that it begins in, the regular stream's first in the paper.
         gating_channels: channels of the three maps that the gates read.
         channels: width of the first residual block; it halves after each (64 -> 32 -> 16 -> 8 in the paper).
         norm: "batch" or "group".
@@ -133,10 +133,10 @@ class ShapeStream(nn.Module):
     def forward(
         self, first_map: Tensor, gating_maps: Sequence[Tensor], with_features: bool = False
     ) -> tuple[Tensor, tuple[Tensor, ...]] | tuple[Tensor, tuple[Tensor, ...], list[Tensor]]:
-        """Boundary logits at the resolution of the first map, and the attention maps.
+        """Boundary logits at the resolution of the map that it begins in, and the attention maps.
 
         Args:
-            first_map: (B, C, h, w) earliest map of the regular stream.
+            first_map: (B, C, h, w) map of the regular stream that it begins in.
             gating_maps: three coarser maps of the regular stream, any size.
             with_features: return the features that they were made of, too.
 

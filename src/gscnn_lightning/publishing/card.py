@@ -165,6 +165,10 @@ def _summary(facts: CardFacts, data: KnownData | None) -> str:
     kind = "Gated-SCNN" if a["shape_stream"] else "DeepLabv3+, the matched control of Gated-SCNN,"
     trained = f", trained on {data.name}" if data is not None else ""
     says = " It predicts class boundaries, too." if a["shape_stream"] else ""
+    papers = {"refine": "none", "stream_start": "first"} if a["shape_stream"] else {"refine": "none"}
+    extensions = [f"`{name}={a[name]}`" for name, value in papers.items() if a[name] != value]
+    if extensions:
+        says += f" It has extensions that are not in the papers: {', '.join(extensions)}."
     return (
         f"Semantic segmentation into {len(facts.classes)} classes: [{kind}]({_PAPER}) on `{a['backbone']}` "
         f"({facts.parameters / 1e6:.1f} million parameters){trained}, by [gscnn-lightning]({_SOURCE}).{says}"
