@@ -221,6 +221,29 @@ def test_pictures_are_predicted_as_on_the_cpu(tmp_path):
         assert (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) != other).mean() < 0.01
 
 
+def test_networks_are_scored_and_compared_as_on_the_cpu(config, tmp_path):
+    for seed in (0, 1):
+        fit(["fit", *on_gpu(config, "--seed_everything", str(seed), "--trainer.logger.name", f"seed{seed}")])
+    a, b = (str(tmp_path / f"runs/seed{seed}/version_0/checkpoints/last.ckpt") for seed in (0, 1))
+    for device in ("cpu", "cuda"):
+        main(["score", a, "--config", config, "--device", device, "--out", f"score_{device}"])
+        main(["compare", a, b, "--config", config, "--device", device, "--out", f"compare_{device}"])
+    cpu, gpu = (json.loads((tmp_path / f"score_{device}/scores_test.json").read_text()) for device in ("cpu", "cuda"))
+    assert gpu["means"] == pytest.approx(cpu["means"], abs=0.01, nan_ok=True)
+    cpu, gpu = (json.loads((tmp_path / f"compare_{d}/comparison.json").read_text()) for d in ("cpu", "cuda"))
+    for name in ("miou", "boundary_f1_3px"):
+        for key, value in cpu["scores"][name].items():
+            assert gpu["scores"][name][key] == pytest.approx(value, abs=0.01), (name, key)
+
+
+def test_an_ablation_has_intervals_and_pictures(config, tmp_path):
+    more = ["--seeds", "0", "--equal", "time", "--out", "out"]
+    main(["ablate", "--config", config, "--rows", "control,dual_task", *more])
+    record = json.loads((tmp_path / "out/ablation.json").read_text())
+    assert {"miou", "boundary_f1_3px"} <= set(record["intervals"]["rows"]["+ dual task"])
+    assert (tmp_path / "out/contact_sheets.png").is_file()
+
+
 def test_benchmarks_measure_a_gpu(config, tmp_path, capsys):
     quick = ["--device", "cuda", "--repeats", "2"]
     main(["bench", "step", "--config", config, "--size", "[2,64,96]", "--precision", "bf16-mixed", *quick])

@@ -175,6 +175,9 @@ def test_strided_resize_is_every_nth_pixel_of_the_whole(small, size, stride, ali
     whole = resize(x, size, align_corners)
     torch.testing.assert_close(resize_strided(x, size, stride, align_corners), whole[..., ::stride, ::stride])
     torch.testing.assert_close(resize_strided(x, size, 1, align_corners), whole)
+    half = resize_strided(x.bfloat16(), size, stride, align_corners)
+    expected = resize_strided(x.bfloat16().float(), size, stride, align_corners)
+    assert torch.equal(half, expected.bfloat16()), "rounded once, at the end"
 
 
 @pytest.mark.parametrize("mode", ["train", "eval", "cumulative", "no statistics", "one place"])

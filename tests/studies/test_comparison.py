@@ -58,6 +58,22 @@ def test_intervals_are_those_of_an_explicit_paired_bootstrap(evaluation):
     assert 0 < d.low < d.b - d.a < d.high
 
 
+def test_one_block_alone_has_no_interval(evaluation):
+    a, b = states(evaluation, 0.3, 1), states(evaluation, 0.25, 1)
+    d = differences(evaluation, a, b, resamples=50)["miou"]
+    assert d.a != d.b
+    assert np.isnan([d.low, d.high]).all()
+
+
+def test_score_that_one_member_lacks_has_no_interval(evaluation):
+    with_scores, without = states(evaluation, 0.3), states(evaluation, 0.25)
+    for state in without:
+        state["scores.confmat"] = state["scores.confmat"].clone()
+        state["scores.confmat"][2] = state["scores.confmat"][:, 2] = 0
+    found = all_differences(evaluation, [[with_scores], [without, with_scores]], np.arange(8), 50)[0]["iou/2"]
+    assert np.isnan([found.b, found.low, found.high]).all()
+
+
 def test_a_network_does_not_differ_from_itself(evaluation):
     a = states(evaluation, 0.3)
     result = differences(evaluation, a, a, resamples=20)

@@ -112,6 +112,15 @@ def test_distributions_are_those_of_wandb():
         ({"parameters": {"model": {"parameters": {"tau": {"value": 1}}}}}, "write model."),
         ({"parameters": {"model.tau": {"distribution": "beta"}}}, "model.tau has the distribution beta"),
         ({"parameters": {"model.tau": {"min": 2, "max": 1}}}, "has no min below its max"),
+        ({"parameters": {"model.tau": {"min": "1e-5", "max": 0.1}}}, "its min 1e-5 is text for YAML.* write 1.0e-5"),
+        ({"parameters": {"model.tau": {"min": 1.0, "max": "2.5E3"}}}, r"its max 2.5E3 is text.* write 2.5e\+3"),
+        ({"parameters": {"model.tau": {"max": 10}}}, "has no min: give min and max, or values"),
+        ({"parameters": {"model.tau": {"min": "low", "max": 1}}}, "its min is 'low': give a number"),
+        (
+            {"parameters": {"model.tau": {"distribution": "q_uniform", "min": 1, "max": 2, "q": 0}}},
+            "its q is 0: give a number above 0",
+        ),
+        ({"metric": {"name": "val/loss", "goal": "min"}}, "goal of the metric is min: use minimize or maximize"),
         ({"parameters": {"model.tau": 1}}, "parameter model.tau is 1"),
     ],
 )

@@ -1,11 +1,14 @@
 """``gscnn bench step``: a whole training step beside that of the control, and of a plain DeepLabV3+."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 from torch import nn
 
+from gscnn_lightning.allocator import keep_memory
 from gscnn_lightning.bench import check_repeats, time_side_by_side
 from gscnn_lightning.bench.counts import counted_flop, saved_bytes
 from gscnn_lightning.bench.machine import torch_threads
@@ -22,6 +25,7 @@ from gscnn_lightning.bench.subjects import (
     task_step,
 )
 from gscnn_lightning.errors import SettingError
+from gscnn_lightning.fit_settings import parsed_settings
 from gscnn_lightning.task import Batch
 
 
@@ -70,7 +74,9 @@ def measure_step(
 
 
 def step_seconds(rows: Mapping[str, Sequence[str]], repeats: int = 7) -> dict[str, float]:
-    """Seconds of a training step of several configs, measured in turns in this process, with its threads.
+    """Seconds of a training step of several configs, measured in turns.
+
+    They are measured in a process of their own, whose memory is free for trainings afterwards.
 
     Args:
         rows: arguments of ``gscnn-fit fit`` by name.
@@ -82,11 +88,26 @@ def step_seconds(rows: Mapping[str, Sequence[str]], repeats: int = 7) -> dict[st
     Raises:
         SettingError: a setting cannot be used.
     """
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return process.submit(
+            _step_seconds, {name: list(arguments) for name, arguments in rows.items()}, repeats
+        ).result()
+
+
+def _step_seconds(rows: Mapping[str, Sequence[str]], repeats: int) -> dict[str, float]:
+    keep_memory()  # as in a training
     calls: dict[str, Callable[[], object]] = {}
     device = "cpu"
     for name, arguments in rows.items():
-        subject = chosen_subject(arguments, "camvid", "auto", "config")
-        calls[name] = partial(task_step(subject)[1], subject.batch(_checked_size(subject, None)))
+        accelerator = parsed_settings(arguments)["trainer"].get("accelerator", "auto")
+        subject = chosen_subject(arguments, "camvid", {"gpu": "cuda"}.get(accelerator, accelerator), "config")
+        crop, batch = subject.data.augmentation["crop_size"], subject.data.batch_size
+        if crop is None:
+            raise SettingError(f"steps of {name} are timed on crops, and it has none: give --data.crop_size")
+        if batch == 1 and subject.settings["model"]["norm"] == "batch":
+            raise SettingError(f"{name} has a batch_size of 1, of which batch normalisation cannot be trained: give 2")
+        step = task_step(subject, subject.settings["model"]["compile"])[1]
+        calls[name] = partial(step, subject.batch((batch, int(crop[0]), int(crop[1]))))
         device = str(subject.device)
     timings = time_side_by_side(calls, repeats, fresh=False, device=device)
     first = next(iter(timings.values()))

@@ -80,7 +80,8 @@ class SegmentationScores(MulticlassConfusionMatrix):
             for pred, label in zip(preds, target, strict=True)
         ]
         self.image_confusion = torch.stack(counts)
-        counts_of_all = self.image_confusion.sum(0)
+        # As of the other metrics, the sums may be on another device: a network on a GPU, measured by `gscnn compare`.
+        counts_of_all = self.image_confusion.sum(0).to(self.confmat.device)
         self.confmat += counts_of_all[:, :-1]
         self.unpredicted += counts_of_all[:, -1]
 

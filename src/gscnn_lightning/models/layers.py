@@ -235,9 +235,11 @@ def resize_strided(x: Tensor, size: tuple[int, int], stride: int, align_corners:
     """
     if stride == 1:
         return resize(x, size, align_corners)
-    rows, cols = (_interpolation_matrix(x.shape[dim], size[dim - 2], stride, align_corners, x) for dim in (2, 3))
-    with torch.autocast(x.device.type, enabled=False):  # it would round the weights
-        return rows @ x @ cols.T
+    # Half precision would round the weights, whose sum would then not be 1.
+    whole = x.to(torch.promote_types(x.dtype, torch.float32))
+    rows, cols = (_interpolation_matrix(x.shape[dim], size[dim - 2], stride, align_corners, whole) for dim in (2, 3))
+    with torch.autocast(x.device.type, enabled=False):
+        return (rows @ whole @ cols.T).to(x.dtype)
 
 
 def _interpolation_matrix(n: int, size: int, stride: int, align_corners: bool, like: Tensor) -> Tensor:

@@ -1,10 +1,13 @@
 """The rows of the paper's ablation with one budget and several seeds, in one table."""
 
+import copy
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +32,10 @@ from gscnn_lightning.score_names import BOUNDARY_IOU, MIOU, is_boundary_score, m
 from gscnn_lightning.scores import most_changed_images
 from gscnn_lightning.shipped_configs import find_config, read_config
 from gscnn_lightning.studies.comparison import Comparison, Difference, Side, State, compare_sides, image_states
+from gscnn_lightning.studies.equal_time import GIVEN, StepSeconds, epochs_of_equal_time
 from gscnn_lightning.studies.tables import Spread, TextTable, number
-from gscnn_lightning.studies.training import logger_arguments, run_training
-from gscnn_lightning.task import PREDICTION_SETTINGS
+from gscnn_lightning.studies.training import held, logger_arguments, run_training
+from gscnn_lightning.task import PREDICTION_SETTINGS, GSCNNTask
 from gscnn_lightning.terminal import say
 
 ROWS = ("control", "gated", "gradient", "dual_task")
@@ -47,8 +51,7 @@ _LABELS = {
 _OWN_SETTINGS = ("ckpt_path", "seed_everything", "trainer.logger", "trainer.enable_progress_bar", "data.init_args.seed")
 _IMAGES = 4
 _TIME = "training_minutes"
-_TOLERATED = 0.02
-"""Largest relative difference of the time of rows of equal time that is left as it is."""
+_SHEETS = ("contact_sheets.png", "gains_and_losses.png")
 _PARTS = ("mean", "std", "low", "high", "count")
 
 
@@ -95,7 +98,7 @@ def run_ablation(
     seeds: Sequence[int] = (0, 1),
     rows: Sequence[str] = ROWS,
     out: Path = Path("runs/ablation"),
-    step_seconds: Callable[[Mapping[str, Sequence[str]]], Mapping[str, float]] | None = None,
+    step_seconds: StepSeconds | None = None,
     block: int = 1,
 ) -> list[Result]:
     """Train every row with every seed, and write one table and one picture.
@@ -121,13 +124,39 @@ def run_ablation(
     for index, training in enumerate(trainings, start=1):
         heading = f"{index} of {len(trainings)}: {_label(training.row)}, seed {training.seed}"
         results.append(_train(training, heading))
-    settings = _settings(trainings[0])
-    parameters, note = _look_at_networks(results, settings, out)
-    _report(results, parameters, out, _intervals(results, settings, block))
-    _draw_curves(results, out)
-    if note:
-        say(note)
+    pictures, intervals = "", None
+    _report(results, {}, out, show=False)  # whatever becomes of the rest
+    settings = {row: _settings(arguments) for row, arguments in {t.row: t.arguments for t in trainings}.items()}
+    trained = _with_checkpoint(results)
+    with _left_out("pictures of the networks"):
+        pictures = _draw_networks(trained, results[0].row, settings, out)
+    with _left_out("intervals"):
+        intervals = _intervals(trained, results[0].row, settings, block)
+    _report(results, _parameters(trained), out, intervals)
+    with _left_out("curves"):
+        _draw_curves(results, out)
+    if pictures:
+        say(pictures)
     return results
+
+
+@contextmanager
+def _left_out(what: str) -> Iterator[None]:
+    """Go on without something that failed, and say so: the scores of hours of training are there without it."""
+    try:
+        yield
+    except Exception as error:
+        kind = "" if isinstance(error, GSCNNError) else f"{type(error).__name__}: "
+        say(f"no {what}: {kind}{' '.join(str(error).split())[:500]}")
+
+
+def _with_checkpoint(results: Sequence[Result]) -> list[Result]:
+    """Results whose networks are there; of others that had none is said."""
+    done = [result for result in results if not result.failure]
+    trained = [result for result in done if result.run.best_checkpoint.is_file()]
+    if gone := [str(result.run.best_checkpoint) for result in done if result not in trained]:
+        say(f"not in pictures and intervals, as there is no {', no '.join(gone)}")
+    return trained
 
 
 def _plan(
@@ -135,7 +164,7 @@ def _plan(
     seeds: Sequence[int],
     rows: Sequence[str],
     out: Path,
-    step_seconds: Callable[[Mapping[str, Sequence[str]]], Mapping[str, float]] | None = None,
+    step_seconds: StepSeconds | None = None,
 ) -> list[Training]:
     """All trainings, after a look at their settings and at what is in the folder."""
     files = {Path(row).stem: find_config(row, "ablation") for row in rows}
@@ -145,9 +174,9 @@ def _plan(
     _check_arguments(arguments, files)
     epochs: Mapping[str, Sequence[str]] = {}
     if step_seconds is not None:
-        epochs = _epochs_of_equal_time(
-            {row: (*arguments, "--config", str(f)) for row, f in files.items()}, out, step_seconds
-        )
+        of_rows = {row: (*arguments, "--config", str(file)) for row, file in files.items()}
+        _check_folder(arguments, of_rows, out, but_for=GIVEN)
+        epochs = epochs_of_equal_time(of_rows, {row: _label(row) for row in files}, out, step_seconds)
     has_data_seed = "seed" in parsed_settings(arguments)["data"].get("init_args", {})
     trainings = []
     for row, file in files.items():
@@ -157,66 +186,8 @@ def _plan(
             own += ["--data.seed", str(seed)] if has_data_seed else []
             own += epochs.get(row, ())
             trainings.append(Training(row, seed, run, (*arguments, *own)))
-    _check_folder(trainings, out)
+    _check_folder(arguments, {t.row: t.arguments for t in trainings}, out)
     return trainings
-
-
-def _epochs_of_equal_time(
-    rows: Mapping[str, Sequence[str]],
-    out: Path,
-    step_seconds: Callable[[Mapping[str, Sequence[str]]], Mapping[str, float]],
-) -> dict[str, list[str]]:
-    """Arguments for the epochs of every row, by the time of its steps, which is measured once and kept in the folder.
-
-    Where whole epochs would miss the time, as they do in trainings of few, they are given other lengths: in one that is
-    still learning fast an eighth more time can decide. All rows are validated equally often: of more validations the
-    best is better by chance alone.
-    """
-    settings = parsed_settings(next(iter(rows.values())))
-    longest = settings["trainer"].get("max_epochs") or -1
-    if longest < 1 or settings["trainer"].get("max_steps", -1) > 0:
-        raise SettingError("rows of equal time are given epochs: give --trainer.max_epochs, those of the slowest row")
-    path = out / "times.json"
-    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"seconds": {}}
-    seconds: dict[str, float] = kept["seconds"]
-    new = [row for row in rows if row not in seconds]
-    if new:
-        known = next((row for row in rows if row in seconds), None)
-        say(f"measuring the steps of {', '.join(map(_label, new))} in turns")
-        found = step_seconds({row: rows[row] for row in ([] if known is None else [known]) + new})
-        scale = 1.0 if known is None else seconds[known] / found[known]
-        seconds |= {row: scale * found[row] for row in new}
-    budget: float = kept.setdefault("seconds_of_slowest", max(seconds.values()))
-    write_json(path, kept)
-    wanted = {row: longest * budget / seconds[row] for row in rows}
-    epochs = {row: max(1, round(number)) for row, number in wanted.items()}
-    missed = {row: wanted[row] / epochs[row] for row in rows if abs(wanted[row] / epochs[row] - 1) > _TOLERATED}
-    samples = _samples_per_epoch(settings["data"]) if missed else None
-    validations = math.ceil(longest / every) if (every := settings["trainer"].get("check_val_every_n_epoch")) else 0
-    given = {}
-    for row, number_of in epochs.items():
-        given[row] = ["--trainer.max_epochs", str(number_of)]
-        if validations:
-            given[row] += ["--trainer.check_val_every_n_epoch", str(math.ceil(number_of / validations))]
-        length = ""
-        if row in missed and samples is not None:
-            batch = settings["data"]["init_args"]["batch_size"]
-            steps = max(1, round(missed[row] * (samples // batch)))
-            given[row] += ["--data.samples_per_epoch", str(steps * batch)]
-            length = f" of {steps * batch} samples"
-        say(f"  {_label(row)}: {1e3 * seconds[row]:.0f} ms a step, {number_of} epochs{length}")
-    return given
-
-
-def _samples_per_epoch(data: dict[str, Any]) -> int | None:
-    """Training samples of an epoch by the settings of a data module; None of one that has no setting for them."""
-    module = instantiate_class((), data)
-    if not isinstance(module, SegmentationDataModule):
-        return None
-    if module.samples_per_epoch is not None:
-        return module.samples_per_epoch
-    module.setup("fit")
-    return len(module.datasets["train"])
 
 
 def _check_arguments(arguments: Sequence[str], files: Mapping[str, Path]) -> None:
@@ -224,9 +195,11 @@ def _check_arguments(arguments: Sequence[str], files: Mapping[str, Path]) -> Non
     taken = {"seed_everything": "give --seeds", "ckpt_path": "an interrupted row goes on by itself"}
     for row, file in files.items():
         for key in _dotted(read_config(file, f"row {row},")):
-            taken.setdefault(key, f"row {row} sets it; rows of your own are configs: --rows control,FILE")
+            taken.setdefault(
+                key.replace(".init_args.", "."), f"row {row} sets it; rows of your own are configs: --rows control,FILE"
+            )
     for word in arguments:
-        key = word.removeprefix("--").partition("=")[0]
+        key = word.removeprefix("--").partition("=")[0].rstrip("+").replace(".init_args.", ".")
         if word.startswith("--") and (key in taken or key.startswith("trainer.logger")):
             raise SettingError(f"--{key} cannot be the same for all rows: {taken.get(key, 'give --out')}")
 
@@ -238,27 +211,44 @@ def _dotted(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
     return keys
 
 
-def _settings(training: Training) -> dict[str, Any]:
+def _settings(arguments: Sequence[str]) -> dict[str, Any]:
     """What a training is made with, apart from its seed and its place."""
-    settings = parsed_settings(training.arguments)
-    for name in _OWN_SETTINGS:
+    return _without(json.loads(json.dumps(parsed_settings(arguments))), _OWN_SETTINGS)
+
+
+def _without(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Nested settings but for some, whose names are dotted."""
+    left = copy.deepcopy(dict(settings))
+    for name in names:
         *parents, last = name.split(".")
-        place = settings
+        place = left
         for parent in parents:
             place = place.get(parent, {})
         place.pop(last, None)
-    return settings
+    return left
 
 
-def _check_folder(trainings: Sequence[Training], out: Path) -> None:
-    """Compare the settings with those of the folder's earlier trainings, and keep them for the next time."""
+def _check_folder(
+    arguments: Sequence[str], rows: Mapping[str, Sequence[str]], out: Path, but_for: Sequence[str] = ()
+) -> None:
+    """Compare the settings of rows with those of the folder's earlier trainings, and keep them for the next time.
+
+    Args:
+        arguments: those of ``gscnn-fit fit`` that all rows have: also rows of other names must not differ in them.
+        rows: all arguments, by row.
+        out: folder of the ablation.
+        but_for: settings that are not known yet: of these nothing is compared, and nothing is kept.
+    """
     path = out / "settings.json"
     kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for training in {t.row: t for t in trainings}.values():
-        settings = json.loads(json.dumps(_settings(training)))
-        what = f"{out} has an ablation with other settings. Row {training.row}"
-        check_same_settings(kept.setdefault(training.row, settings), settings, what)
-    write_json(path, kept)
+    told = f"{out} has an ablation with other settings"
+    for row, of_row in {"": arguments, **rows}.items():
+        settings = _settings(of_row)
+        before = kept.setdefault(row, settings)
+        what = f"{told}. Row {row}" if row else told
+        check_same_settings(_without(before, but_for), _without(settings, but_for), what)
+    if not but_for:
+        write_json(path, kept)
 
 
 def _train(training: Training, heading: str) -> Result:
@@ -272,9 +262,10 @@ def _train(training: Training, heading: str) -> Result:
         say(f"  {line}")
         return False
 
-    command = [sys.executable, "-m", "gscnn_lightning", "fit", *training.arguments, *_resume(run)]
     log = run.path.with_name(f"{run.path.name}.log")
-    outcome = run_training(command, log, on_epoch)
+    with held(log) as lock:
+        command = [sys.executable, "-m", "gscnn_lightning", "fit", *training.arguments, *_resume(run)]
+        outcome = run_training(command, log, on_epoch, lock)
     if outcome.code == 0 and run.is_finished():
         return _result(training)
     failure = (
@@ -301,38 +292,53 @@ def _result(training: Training) -> Result:
     return Result(training.row, training.seed, training.run, scores.means, seconds)
 
 
-def _look_at_networks(results: Sequence[Result], settings: Mapping[str, Any], out: Path) -> tuple[dict[str, int], str]:
-    """Parameters of every row, and their pictures side by side; with what hindered that."""
-    trained = [r for r in results if not r.failure and r.run.best_checkpoint.is_file()]
+def _parameters(trained: Sequence[Result]) -> dict[str, int]:
+    """Number of parameters of every row's network."""
+    found = {}
+    for result in {r.row: r for r in trained}.values():
+        with suppress(GSCNNError):
+            network = load_task(str(result.run.best_checkpoint), "cpu").network
+            found[result.row] = sum(parameter.numel() for parameter in network.parameters())
+    return found
+
+
+def _network(result: Result, settings: Mapping[str, Mapping[str, Any]]) -> GSCNNTask:
+    """The network of a training, which predicts as its row does."""
+    model = settings[result.row]["model"]
+    chosen = {name: model[name] for name in PREDICTION_SETTINGS if name in model}
+    return load_task(str(result.run.best_checkpoint), **chosen)
+
+
+def _draw_networks(
+    trained: Sequence[Result], reference: str, settings: Mapping[str, Mapping[str, Any]], out: Path
+) -> str:
+    """Pictures of every row side by side; says where they are."""
     # Networks of one seed, that of the most rows, so that nothing but the rows differs.
     seeds = [result.seed for result in trained]
     first = {r.row: r for r in trained if r.seed == max(seeds, key=seeds.count)}
-    parameters: dict[str, int] = {}
+    for name in _SHEETS:
+        (out / name).unlink(missing_ok=True)  # of rows before
     if not first:
-        return parameters, ""
-    try:
-        data = _data(settings)
-        dataset: Any = data.val_dataloader().dataset
-        # The same images as on the contact sheet of every run.
-        sheets = {"contact_sheets.png": dict.fromkeys(spread_indices(len(dataset), _IMAGES), "")}
-        if extremes := _extremes(trained, results[0].row, list(first)[-1]):
-            sheets["gains_and_losses.png"] = extremes
-        networks: dict[str, list[list[Prediction]]] = {name: [] for name in sheets}
-        for row, result in first.items():
-            chosen = {name: settings["model"][name] for name in PREDICTION_SETTINGS if name in settings["model"]}
-            task = load_task(str(result.run.best_checkpoint), **chosen)
-            parameters[row] = sum(parameter.numel() for parameter in task.network.parameters())
-            for name, captions in sheets.items():
-                with torch.no_grad():
-                    found = [(predicted_sample(task, data, dataset[place]), text) for place, text in captions.items()]
-                networks[name].append([replace(image, name=image.name + text) for image, text in found])
-        for name, of_rows in networks.items():
-            sheet = comparison_sheet(list(map(_label, first)), of_rows, data.class_names, data.class_colors)
-            write_picture(out / name, sheet, overwrite=True)
-    except GSCNNError as error:
-        return parameters, f"no pictures: {error}"
+        return ""
+    data = _data(next(iter(settings.values())))
+    dataset: Any = data.val_dataloader().dataset
+    # The same images as on the contact sheet of every run.
+    everywhere, extremes = _SHEETS
+    sheets = {everywhere: dict.fromkeys(spread_indices(len(dataset), _IMAGES), "")}
+    if found := _extremes(trained, reference, list(first)[-1]):
+        sheets[extremes] = found
+    networks: dict[str, list[list[Prediction]]] = {name: [] for name in sheets}
+    for result in first.values():
+        task = _network(result, settings)
+        for name, captions in sheets.items():
+            with torch.no_grad():
+                images = [(predicted_sample(task, data, dataset[place]), text) for place, text in captions.items()]
+            networks[name].append([replace(image, name=image.name + text) for image, text in images])
+    for name, of_rows in networks.items():
+        sheet = comparison_sheet(list(map(_label, first)), of_rows, data.class_names, data.class_colors)
+        write_picture(out / name, sheet, overwrite=True)
     pictures = ", ".join(str(out / name) for name in sheets)
-    return parameters, f"side by side: {pictures} (seed {next(iter(first.values())).seed})"
+    return f"side by side: {pictures} (seed {next(iter(first.values())).seed})"
 
 
 def _extremes(trained: Sequence[Result], first: str, last: str) -> dict[int, str]:
@@ -347,42 +353,48 @@ def _extremes(trained: Sequence[Result], first: str, last: str) -> dict[int, str
     return {place: f": {100 * change:+.1f} {_heading(name)}" for place, change in changed}
 
 
-def _intervals(results: Sequence[Result], settings: Mapping[str, Any], block: int) -> Comparison | None:
-    """The rows compared with the first, all seeds of each as one side, on the validation split; None without two."""
-    trained = [result for result in results if not result.failure and result.run.best_checkpoint.is_file()]
-    rows = list(dict.fromkeys(result.row for result in trained))
-    if len(rows) < 2 or rows[0] != results[0].row:
+def _intervals(
+    trained: Sequence[Result], reference: str, settings: Mapping[str, Mapping[str, Any]], block: int
+) -> Comparison | None:
+    """Every row compared with the first on the validation split, all seeds that both have as one side; None without."""
+    by_row = {row: {r.seed: r for r in trained if r.row == row} for row in dict.fromkeys(r.row for r in trained)}
+    first = by_row.pop(reference, {})
+    common = {row: [seed for seed in first if seed in own] for row, own in by_row.items()}
+    common = {row: seeds for row, seeds in common.items() if seeds}
+    if not common:
         return None
-    chosen = {name: settings["model"][name] for name in PREDICTION_SETTINGS if name in settings["model"]}
-    try:
-        data = _data(settings)
+    data = _data(next(iter(settings.values())))
+    source = data.checked_source("val")
+    frames = [source.name(index) for index in range(len(source))]
+    tolerances = load_task(str(next(iter(first.values())).run.best_checkpoint), "cpu").settings.boundary_tolerances
+    evaluation = Evaluation(data.class_names, data.ignore_index, tolerances)
+    measured: dict[Path, Sequence[State]] = {}
 
-        def states(result: Result) -> Callable[[Evaluation], Sequence[State]]:
-            path = str(result.run.best_checkpoint)
-            return lambda evaluation: image_states(load_task(path, **chosen), evaluation, data, "val")
+    def states(result: Result, evaluation: Evaluation) -> Sequence[State]:
+        if result.run.path not in measured:
+            measured[result.run.path] = image_states(_network(result, settings), evaluation, data, "val")
+        return measured[result.run.path]
 
-        sides = []
-        for row in rows:
-            members = [result for result in trained if result.row == row]
-            sides.append(Side(tuple(str(member.run.path) for member in members), tuple(map(states, members))))
-        source = data.checked_source("val")
-        tolerances = load_task(str(trained[0].run.best_checkpoint), "cpu").settings.boundary_tolerances
-        evaluation = Evaluation(data.class_names, data.ignore_index, tolerances)
-        found = compare_sides(sides, evaluation, [source.name(i) for i in range(len(source))], block=block)
-        return replace(found, sides=tuple(map(_label, rows)))
-    except GSCNNError as error:
-        say(f"no intervals: {error}")
-        return None
+    def side(results: Sequence[Result]) -> Side:
+        return Side(tuple(str(r.run.path) for r in results), tuple(partial(states, r) for r in results))
+
+    found = []
+    for row, seeds in common.items():
+        sides = [side([of_row[seed] for seed in seeds]) for of_row in (first, by_row[row])]
+        found.append(compare_sides(sides, evaluation, frames, block=block))
+    against = tuple(comparison.against[0] for comparison in found)
+    return replace(found[0], sides=(_label(reference), *map(_label, common)), against=against)
 
 
-def _interval_table(found: Comparison, names: Sequence[str]) -> TextTable:
+def _interval_table(found: Comparison, names: Sequence[str], seeds: int) -> TextTable:
     """Intervals of the differences from the first row."""
     drawn = f"{found.blocks} blocks of frames" if found.blocks < found.frames else f"{found.frames} frames"
     cells = [
         [label, *(_interval_text(other[name]) for name in names)]
         for label, other in zip(found.sides[1:], found.against, strict=True)
     ]
-    title = f"minus {found.sides[0]}, 95 % intervals over {drawn} and seeds"
+    over = f"{drawn} and {seeds} seeds" if seeds > 1 else drawn
+    title = f"minus {found.sides[0]}, 95 % intervals over {over}"
     return TextTable(title, ["row", *map(_heading, names)], cells)
 
 
@@ -402,9 +414,13 @@ def _label(row: str) -> str:
 
 
 def _report(
-    results: Sequence[Result], parameters: Mapping[str, int], out: Path, intervals: Comparison | None = None
+    results: Sequence[Result],
+    parameters: Mapping[str, int],
+    out: Path,
+    intervals: Comparison | None = None,
+    show: bool = True,
 ) -> None:
-    """Print and save the tables."""
+    """Save the tables, and print them."""
     rows = list(dict.fromkeys(result.row for result in results))
     names = _score_names(results)
     scores = {row: _spreads([r for r in results if r.row == row], names) for row in rows}
@@ -412,17 +428,19 @@ def _report(
     tables = _tables(results, scores, changes, parameters)
     compared = [name for name in names if intervals is not None and name in intervals.against[0]]
     if intervals is not None:
-        tables.append(_interval_table(intervals, compared))
+        tables.append(_interval_table(intervals, compared, len({r.seed for r in results})))
     failed = [f"{_label(r.row)}, seed {r.seed}, failed: {r.failure}" for r in results if r.failure]
-    for table in tables:
-        say(table.for_terminal())
-    for text in failed:
-        say(text)
+    if show:
+        for table in tables:
+            say(table.for_terminal())
+        for text in failed:
+            say(text)
     found = {} if intervals is None else _interval_record(intervals, compared)
     _save(results, scores, changes, parameters, out, found)
     markdown = [table.markdown() for table in tables] + ["".join(f"- {line}\n" for line in failed)]
     (out / "ablation.md").write_text("\n".join(part for part in markdown if part), encoding="utf-8")
-    say(f"saved in {out}: ablation.csv, ablation.json, ablation.md")
+    if show:
+        say(f"saved in {out}: ablation.csv, ablation.json, ablation.md")
 
 
 def _tables(

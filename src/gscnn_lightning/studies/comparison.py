@@ -1,5 +1,6 @@
 """Networks and label maps on the same frames, with bootstrap confidence intervals over images, blocks and seeds."""
 
+import math
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -183,25 +184,29 @@ def all_differences(
         seed: of the bootstrap.
 
     Returns:
-        For every side but the first, as in `Comparison`; NaN where a score does not exist for both.
+        For every side but the first, as in `Comparison`; NaN where a score does not exist for both, and intervals of
+        NaN where there is one block alone.
     """
     rng = np.random.default_rng(seed)
     drawn = bootstrap_weights(blocks, resamples, rng)
     # The first row draws every frame once: the scores themselves.
     weights = torch.from_numpy(np.concatenate([np.ones((1, len(blocks))), drawn]))
     first, *others = (_of_side(evaluation, members, weights, rng) for members in sides)
-    return tuple(_between(first, other, len(weights)) for other in others)
+    return tuple(_between(first, other, len(weights), int(blocks.max()) + 1) for other in others)
 
 
 _Samples = dict[str, npt.NDArray[np.float64]]
 
 
-def _between(first: _Samples, other: _Samples, rows: int) -> dict[str, Difference]:
-    """Differences of every score of two sides."""
+def _between(first: _Samples, other: _Samples, rows: int, drawn: int) -> dict[str, Difference]:
+    """Differences of every score of two sides; without intervals if there was but one block to draw."""
     result = {}
     for name in dict.fromkeys([*first, *other]):
         a, b = (side.get(name, np.full(rows, np.nan)) for side in (first, other))
-        result[name] = Difference(float(a[0]), float(b[0]), *percentile_interval((b - a)[1:]))
+        # Where one of the scores does not exist, samples of some members may have it.
+        exists = drawn > 1 and np.isfinite(a[0]) and np.isfinite(b[0])
+        ends = percentile_interval((b - a)[1:]) if exists else (math.nan, math.nan)
+        result[name] = Difference(float(a[0]), float(b[0]), *ends)
     return result
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +44,15 @@ class Sweep:
     def __init__(self, config: Mapping[str, Any]) -> None:
         try:
             self.metric = str(config["metric"]["name"])
-            self.minimizes = config["metric"].get("goal", "minimize") == "minimize"
+            goal = config["metric"].get("goal", "minimize")
             self.method, self.parameters = str(config["method"]), dict(config["parameters"])
         except (KeyError, TypeError, ValueError) as error:
             raise SettingError(
                 f"the sweep file lacks {error}: it needs method, metric with name and goal, and parameters"
             ) from error
+        if goal not in ("minimize", "maximize"):
+            raise SettingError(f"goal of the metric is {goal}: use minimize or maximize")
+        self.minimizes = goal == "minimize"
         if self.method not in ("grid", "random", "bayes"):
             raise SettingError(f"method is {self.method}: use grid, random or bayes")
         self.program = str(config.get("program", "gscnn-fit"))
@@ -144,8 +148,30 @@ def _check_parameter(name: str, parameter: Any) -> None:  # noqa: ANN401
             f"parameter {name} has the distribution {kind}, which is not known here: use values, int_uniform, "
             f"{', '.join(_RANGES)}"
         )
-    if kind in ("int_uniform", *_RANGES) and not parameter.get("min", 1) < parameter.get("max", 0):
-        raise SettingError(f"parameter {name}: {dict(parameter)} has no min below its max")
+    if kind in ("int_uniform", *_RANGES):
+        for what in ("min", "max", "q"):
+            _check_number(name, parameter, what)
+        if not parameter["min"] < parameter["max"]:
+            raise SettingError(f"parameter {name}: {dict(parameter)} has no min below its max")
+
+
+def _check_number(name: str, parameter: Mapping[str, Any], what: str) -> None:
+    if what not in parameter:
+        if what == "q":
+            return
+        raise SettingError(f"parameter {name}: {dict(parameter)} has no {what}: give min and max, or values")
+    value = parameter[what]
+    written = re.fullmatch(r"([+-]?\d+)(\.\d*)?e([+-]?)(\d+)", str(value), re.IGNORECASE)
+    if isinstance(value, str) and written:
+        point, sign = written[2] or ".0", written[3] or "+"
+        raise SettingError(
+            f"parameter {name}: its {what} {value} is text for YAML, whose exponents need a point before them and a "
+            f"sign: write {written[1]}{point}e{sign}{written[4]}"
+        )
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise SettingError(f"parameter {name}: its {what} is {value!r}: give a number")
+    if what == "q" and value <= 0:
+        raise SettingError(f"parameter {name}: its q is {value}: give a number above 0, whose multiples are drawn")
 
 
 def _choices(name: str, parameter: Mapping[str, Any]) -> list[Any]:

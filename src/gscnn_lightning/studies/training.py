@@ -5,12 +5,18 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.run_folder import RunFolder
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 _PATIENCE = 60.0
 
@@ -47,13 +53,45 @@ def logger_arguments(run: RunFolder) -> list[str]:
     return ["--trainer.logger=CSVLogger", *(f"--trainer.logger.{key}={value}" for key, value in settings.items())]
 
 
-def run_training(command: Sequence[str], log: Path, on_epoch: Callable[[str], bool]) -> Outcome:
+@contextmanager
+def held(log: Path) -> Iterator[int | None]:
+    """Have a training to oneself as long as it runs, where the system has locks; they end with the processes.
+
+    Args:
+        log: file that its output goes to.
+
+    Returns:
+        A file descriptor for `run_training`, so that a process which outlives this one still holds the training.
+
+    Raises:
+        SettingError: another process holds it.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise SettingError(
+                    f"{log} is being written by another process, which has this training: wait until it has ended, or "
+                    "give another --out"
+                ) from error
+            except OSError:  # a file system without locks
+                yield None
+                return
+        yield file.fileno()
+
+
+def run_training(
+    command: Sequence[str], log: Path, on_epoch: Callable[[str], bool], keep_open: int | None = None
+) -> Outcome:
     """Run a training to its end, with everything it prints in a file.
 
     Args:
         command: program and arguments; programs of this Python's environment are found without a path.
         log: file to write.
         on_epoch: called with the line that each epoch ends with; True stops the training.
+        keep_open: file descriptor that the training keeps open, see `held`.
 
     Raises:
         SettingError: the program does not exist.
@@ -75,6 +113,7 @@ def run_training(command: Sequence[str], log: Path, on_epoch: Callable[[str], bo
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
+            pass_fds=() if keep_open is None or fcntl is None else (keep_open,),
         )
     except OSError as error:
         raise SettingError(f"{command[0]} cannot be started ({error.strerror}): check the command") from error
