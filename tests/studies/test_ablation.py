@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import statistics
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from gscnn_lightning.commands.main import main as tools
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.fit_settings import parsed_settings
 from gscnn_lightning.run_folder import RunFolder
-from gscnn_lightning.studies.ablation import Result, _changes, _plan, _spreads, _tables, run_ablation
+from gscnn_lightning.studies.ablation import Result, _changes, _plan, _spreads, _tables, _with_checkpoint, run_ablation
 from gscnn_lightning.studies.tables import Spread
 from gscnn_lightning.studies.training import held, run_training
 
@@ -344,3 +345,48 @@ def test_all_rows_with_two_seeds(capsys):
     sheet = cv2.imread("out/contact_sheets.png")
     assert sheet.shape[1] == 2 * 12 + 10 * (256 + 6) - 6
     assert cv2.imread("out/gains_and_losses.png").shape[1] == sheet.shape[1]
+
+
+OWN_DATA = """
+import pytorch_lightning as pl
+from gscnn_lightning.data import ScenesDataModule
+
+class Foreign(pl.LightningDataModule):
+    '''Scenes by what Lightning asks of a data module, and by what the task needs to know.'''
+
+    def __init__(self):
+        super().__init__()
+        self.scenes = ScenesDataModule(size=(64, 128), train_samples=4, val_samples=2, batch_size=2, num_workers=0)
+        self.num_classes, self.ignore_index = self.scenes.num_classes, self.scenes.ignore_index
+        self.class_names, self.class_colors = self.scenes.class_names, self.scenes.class_colors
+        self.setup, self.boundaries = self.scenes.setup, self.scenes.boundaries
+        self.train_dataloader, self.val_dataloader = self.scenes.train_dataloader, self.scenes.val_dataloader
+        self.on_after_batch_transfer = self.scenes.on_after_batch_transfer
+"""
+
+
+@pytest.mark.slow
+def test_table_is_there_whatever_becomes_of_the_intervals(monkeypatch, capsys):
+    Path("own.py").write_text(OWN_DATA)
+    monkeypatch.syspath_prepend(Path.cwd())
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))
+    settings = yaml.safe_load(write_config(Path("tiny.yaml"), epochs=1).read_text())
+    settings["data"] = {"class_path": "own.Foreign"}
+    Path("own.yaml").write_text(yaml.safe_dump(settings))
+    tools(["ablate", "--config", "own.yaml", "--rows", "control,gated", "--seeds", "0", "--out", "out"])
+    out = capsys.readouterr().out
+    assert "no intervals: AttributeError: 'Foreign' object has no attribute 'checked_source'" in out
+    record = json.loads(Path("out/ablation.json").read_text())
+    assert record["rows"]["gated"]["miou"]["mean"] > 0
+    assert record["intervals"] == {}
+    assert cv2.imread("out/contact_sheets.png") is not None
+
+
+def test_rows_without_checkpoints_are_said(capsys):
+    trained = RunFolder(Path("gated_seed0"))
+    trained.best_checkpoint.parent.mkdir(parents=True)
+    trained.best_checkpoint.touch()
+    left = _with_checkpoint(results(control=[50.0], gated=[53.0], gradient=[None]))
+    assert [result.row for result in left] == ["gated"]
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert "not in pictures and intervals, as there is no control_seed0/checkpoints/best.ckpt" in said
