@@ -68,8 +68,9 @@ REPLACED = {
 }
 
 ON_CPU = "--trainer.accelerator cpu --trainer.precision 32-true"
-ONE_STEP = "--trainer.max_epochs 1 --trainer.limit_train_batches 1 --trainer.limit_val_batches 1 --data.num_workers 0"
-ONE_STEP += f" --data.batch_size 2 --data.crop_size [64,64] {ON_CPU}"
+ONE_EPOCH = "--trainer.max_epochs 1 --data.samples_per_epoch 2 --trainer.limit_val_batches 1 --data.num_workers 0"
+ONE_EPOCH += f" --data.batch_size 2 --data.crop_size [64,64] {ON_CPU}"
+ONE_STEP = f"{ONE_EPOCH.replace('--data.samples_per_epoch 2', '--trainer.limit_train_batches 1')}"
 SCENES = "--data.size [64,128] --data.train_samples 8 --data.val_samples 2"
 # No hub is asked for weights, and gloo knows no synchronised normalisation.
 SMALL = "--model.backbone test_resnet --model.pretrained false"
@@ -102,7 +103,7 @@ TABLE = ("ratio", "two-stream", "control")
 KINDS = {
     "gscnn ablate": Kind(f"--rows control,dual_task {ONE_STEP}", "{out}/ablation.csv {out}/*_seed0/scores_val.json"),
     "gscnn ablate --config camvid --data.root CamVid --seeds 0,1,2 --equal time": Kind(
-        f"--rows control,dual_task {ONE_STEP}", "{out}/ablation.csv {out}/times.json", ("ms a step",)
+        f"--rows control,dual_task {ONE_EPOCH}", "{out}/ablation.csv {out}/times.json", ("ms a step",)
     ),
     "gscnn bench inference": Kind("--size [64,96] --repeats 1", says=TABLE),
     "gscnn bench loop": Kind(

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import statistics
+import subprocess
 import sys
 from pathlib import Path
 
@@ -134,7 +135,7 @@ def test_rows_of_equal_time_have_epochs_by_the_time_of_their_steps(capsys):
     once = ["--trainer.check_val_every_n_epoch", "6"]
     first = planned(["control", "gated"], seconds(control=0.1, gated=0.15))
     assert first == {"control": 9, "gated": 6}
-    assert "control: 100 ms a step, 9 epochs, 1 validations" in capsys.readouterr().out
+    assert "control: 100 ms a step, 9 epochs, 1 validation" in capsys.readouterr().out
     assert planned(["control", "gated"], seconds()) == first, "measured once, as a machine is not always as fast"
     # A row that comes later is measured beside one that was there, today twice as slow, and gets the same time.
     more = planned(["control", "gated", "dual_task"], seconds(control=0.2, dual_task=0.6))
@@ -182,15 +183,28 @@ def test_other_settings_are_refused_before_anything_is_measured():
 
 def test_row_with_a_batch_of_its_own_has_the_same_time():
     config = str(write_config(Path("tiny.yaml"), epochs=8))
-    Path("small.yaml").write_text("data:\n  init_args:\n    batch_size: 1\n")
-    # A step of half the images takes half the time, and there are twice as many.
-    seconds = {"control": 0.2, "small": 0.1}
-    plan = _plan(["--config", config], [0], ["control", "small.yaml"], Path("out"), lambda rows: seconds)
+    Path("large.yaml").write_text("data:\n  init_args:\n    batch_size: 4\n")
+    # A step of twice the images takes twice the time, and there are half as many.
+    seconds = {"control": 0.1, "large": 0.2}
+    plan = _plan(["--config", config], [0], ["control", "large.yaml"], Path("out"), lambda rows: seconds)
     settings = {t.row: parsed_settings(t.arguments) for t in plan}
     assert settings["control"]["data"]["init_args"]["batch_size"] == 2
-    assert {row: one["trainer"]["max_epochs"] for row, one in settings.items()} == {"control": 8, "small": 8}
-    with pytest.raises(SettingError, match=r"--data.batch_size cannot be the same for all rows: row small sets it"):
-        _plan(["--config", config, "--data.batch_size", "2"], [0], ["control", "small.yaml"], Path("o"), None)
+    assert {row: one["trainer"]["max_epochs"] for row, one in settings.items()} == {"control": 8, "large": 8}
+    with pytest.raises(SettingError, match=r"--data.batch_size cannot be the same for all rows: row large sets it"):
+        _plan(["--config", config, "--data.batch_size", "2"], [0], ["control", "large.yaml"], Path("o"), None)
+    Path("longer.yaml").write_text("trainer:\n  max_epochs: 9\n")
+    with pytest.raises(SettingError, match=r"longer has max_epochs 9 of its own: leave it out there, and give --trai"):
+        _plan(["--config", config], [0], ["control", "longer.yaml"], Path("o"), lambda rows: 1 / 0)
+
+
+def test_time_that_whole_steps_miss_is_said(capsys):
+    config = str(write_config(Path("tiny.yaml"), epochs=6))
+    given = ["--config", config, "--data.samples_per_epoch", "2", "--trainer.check_val_every_n_epoch", "1"]
+    plan = _plan(given, [0], ["control", "gated"], Path("out"), lambda rows: {"control": 0.1, "gated": 0.14})
+    trainer = parsed_settings(plan[0].arguments)["trainer"]
+    assert (trainer["max_epochs"], trainer["check_val_every_n_epoch"]) == (6, 1), "8.4 steps, validated six times"
+    out = " ".join(capsys.readouterr().out.split())
+    assert "control: 100 ms a step, 6 epochs, 6 validations, 29 % less time, as epochs are of whole steps" in out
 
 
 @pytest.mark.parametrize(("epochs", "every"), [(40, 10), (50, 1), (45, 9), (175, 5), (7, 3)])
@@ -309,10 +323,7 @@ def test_interrupted_row_goes_on_and_ends_as_if_it_had_not_been(capsys):
         return len(epochs) == 2
 
     command = [sys.executable, "-m", "gscnn_lightning", "fit", *training.arguments]
-    with held(cut / "dual_task_seed0.log") as lock:
-        run_training(command, Path("first.log"), stop_in_the_third, lock)
-        with pytest.raises(SettingError, match=r"dual_task_seed0.log is being written by another process"):
-            run_ablation(["--config", config], [0], ["dual_task"], cut)
+    run_training(command, Path("first.log"), stop_in_the_third)
     assert not training.run.is_finished()
     capsys.readouterr()
     (result,) = run_ablation(["--config", config], [0], ["dual_task"], cut)
@@ -321,6 +332,22 @@ def test_interrupted_row_goes_on_and_ends_as_if_it_had_not_been(capsys):
     assert "epoch 1/4" not in out
     assert result.means == pytest.approx(expected.means, rel=1e-6)
     assert (cut / "dual_task_seed0/metrics_1.csv").is_file(), "nothing that was logged is lost"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_training_of_another_process_is_left_alone_until_that_has_ended(capsys):
+    config, out = str(write_config(Path("tiny.yaml"), epochs=1)), Path("out")
+    wait = "import sys; print('epoch 1', flush=True); sys.stdin.read()"
+    with held(out / "control_seed0.log") as lock:
+        child = subprocess.Popen([sys.executable, "-c", wait], stdin=subprocess.PIPE, pass_fds=(lock,))
+    try:  # the lock is the child's alone now
+        (result,) = run_ablation(["--config", config], [0], ["control"], out)
+        assert "control_seed0.log is being written by another process, which has this training" in result.failure
+        assert not result.run.path.exists()
+    finally:
+        child.communicate()
+    with held(out / "control_seed0.log"):
+        assert "wait until it has ended, or give another --out" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow

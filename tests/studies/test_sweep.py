@@ -120,6 +120,17 @@ def test_distributions_are_those_of_wandb():
             {"parameters": {"model.tau": {"distribution": "q_uniform", "min": 1, "max": 2, "q": 0}}},
             "its q is 0: give a number above 0",
         ),
+        (
+            {"parameters": {"model.tau": {"min": 1.5, "max": 3, "distribution": "int_uniform"}}},
+            "give whole min and max",
+        ),
+        (
+            {"parameters": {"model.tau": {"distribution": "log_uniform_values", "min": 0, "max": 1}}},
+            "its min is 0: logarithms need one above 0",
+        ),
+        ({"parameters": {"model.tau": {"distribution": "log_uniform", "min": 1, "max": 1e4}}}, "are exponents of e"),
+        ({"parameters": {"model.tau": {"values": "adam"}}}, "values are 'adam': give a list"),
+        ({"parameters": {"model.tau": {"values": []}}}, "give a list, or `value:` for one"),
         ({"metric": {"name": "val/loss", "goal": "min"}}, "goal of the metric is min: use minimize or maximize"),
         ({"parameters": {"model.tau": 1}}, "parameter model.tau is 1"),
     ],

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -88,10 +89,15 @@ def step_seconds(rows: Mapping[str, Sequence[str]], repeats: int = 7) -> dict[st
     Raises:
         SettingError: a setting cannot be used.
     """
+    given = {name: list(arguments) for name, arguments in rows.items()}
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        return process.submit(
-            _step_seconds, {name: list(arguments) for name, arguments in rows.items()}, repeats
-        ).result()
+        try:
+            return process.submit(_step_seconds, given, repeats).result()
+        except BrokenProcessPool as error:
+            raise SettingError(
+                "the process that measures steps ended without a result: it may have lacked memory (lower "
+                "--data.batch_size); a script of your own needs `if __name__ == '__main__':` around its calls"
+            ) from error
 
 
 def _step_seconds(rows: Mapping[str, Sequence[str]], repeats: int) -> dict[str, float]:
@@ -100,7 +106,7 @@ def _step_seconds(rows: Mapping[str, Sequence[str]], repeats: int) -> dict[str, 
     device = "cpu"
     for name, arguments in rows.items():
         accelerator = parsed_settings(arguments)["trainer"].get("accelerator", "auto")
-        subject = chosen_subject(arguments, "camvid", {"gpu": "cuda"}.get(accelerator, accelerator), "config")
+        subject = chosen_subject(arguments, "camvid", "auto" if accelerator == "gpu" else accelerator, "config")
         crop, batch = subject.data.augmentation["crop_size"], subject.data.batch_size
         if crop is None:
             raise SettingError(f"steps of {name} are timed on crops, and it has none: give --data.crop_size")

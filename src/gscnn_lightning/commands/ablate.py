@@ -19,9 +19,9 @@ def ablate(
     comes last. A seed decides the initial weights, and the order and augmentation of the samples. Scores are those of
     the best checkpoint on the validation split. With equal epochs all rows take the same number of steps, and the table
     says how long each row trained. With equal time the steps of all rows are measured first, in turns on this machine;
-    the slowest row is given the epochs of the config, and the others as many more as they are faster (of another length
-    where whole ones would miss the time by more than 2 %), each with its whole schedule of learning rates, and as many
-    validations, of which the best counts. Differences from the first row have 95 % intervals over frames and seeds.
+    the slowest row is given the epochs of the config, and the others more or longer ones, as they are faster, each with
+    its whole schedule of learning rates, and as many validations, of which the best counts. Differences from the first
+    row have 95 % intervals over frames and seeds.
 
     The same command goes on where it was interrupted, and repeats nothing that is finished. The exit code is 1 if a row
     failed.

@@ -5,7 +5,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from gscnn_lightning.shipped_configs import find_config, read_config
 from gscnn_lightning.studies.comparison import Comparison, Difference, Side, State, compare_sides, image_states
 from gscnn_lightning.studies.equal_time import GIVEN, StepSeconds, epochs_of_equal_time
 from gscnn_lightning.studies.tables import Spread, TextTable, number
-from gscnn_lightning.studies.training import held, logger_arguments, run_training
+from gscnn_lightning.studies.training import TrainingHeldError, held, logger_arguments, run_training
 from gscnn_lightning.task import PREDICTION_SETTINGS, GSCNNTask
 from gscnn_lightning.terminal import say
 
@@ -120,19 +120,22 @@ def run_ablation(
         SettingError: a row, a seed or an override cannot be used, or the folder has an ablation with other settings.
     """
     trainings = _plan(arguments, seeds, rows, out, step_seconds)
+    settings = {row: _settings(of_row) for row, of_row in {t.row: t.arguments for t in trainings}.items()}
     results = []
     for index, training in enumerate(trainings, start=1):
         heading = f"{index} of {len(trainings)}: {_label(training.row)}, seed {training.seed}"
         results.append(_train(training, heading))
+    parameters: dict[str, int] = {}
     pictures, intervals = "", None
     _report(results, {}, out, show=False)  # whatever becomes of the rest
-    settings = {row: _settings(arguments) for row, arguments in {t.row: t.arguments for t in trainings}.items()}
     trained = _with_checkpoint(results)
     with _left_out("pictures of the networks"):
         pictures = _draw_networks(trained, results[0].row, settings, out)
     with _left_out("intervals"):
         intervals = _intervals(trained, results[0].row, settings, block)
-    _report(results, _parameters(trained), out, intervals)
+    with _left_out("numbers of parameters"):
+        parameters = _parameters(trained)
+    _report(results, parameters, out, intervals)
     with _left_out("curves"):
         _draw_curves(results, out)
     if pictures:
@@ -237,40 +240,43 @@ def _check_folder(
         arguments: those of ``gscnn-fit fit`` that all rows have: also rows of other names must not differ in them.
         rows: all arguments, by row.
         out: folder of the ablation.
-        but_for: settings that are not known yet: of these nothing is compared, and nothing is kept.
+        but_for: settings of rows that are not known yet: of these nothing is compared, and nothing is kept.
     """
     path = out / "settings.json"
     kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     told = f"{out} has an ablation with other settings"
-    for row, of_row in {"": arguments, **rows}.items():
+    settings = _settings(arguments)
+    check_same_settings(kept.setdefault("", settings), settings, told)
+    for row, of_row in rows.items():
         settings = _settings(of_row)
         before = kept.setdefault(row, settings)
-        what = f"{told}. Row {row}" if row else told
-        check_same_settings(_without(before, but_for), _without(settings, but_for), what)
+        check_same_settings(_without(before, but_for), _without(settings, but_for), f"{told}. Row {row}")
     if not but_for:
         write_json(path, kept)
 
 
 def _train(training: Training, heading: str) -> Result:
     run = training.run
-    if run.is_finished():
-        say(f"{heading}: finished already")
-        return _result(training)
-    say(f"{heading}: in {run.path}")
+    say(f"{heading}: {'finished already' if run.is_finished() else f'in {run.path}'}")
 
     def on_epoch(line: str) -> bool:
         say(f"  {line}")
         return False
 
     log = run.path.with_name(f"{run.path.name}.log")
-    with held(log) as lock:
-        command = [sys.executable, "-m", "gscnn_lightning", "fit", *training.arguments, *_resume(run)]
-        outcome = run_training(command, log, on_epoch, lock)
-    if outcome.code == 0 and run.is_finished():
-        return _result(training)
-    failure = (
-        f"exit code {outcome.code}: {outcome.message}" if outcome.code else "it ended before its scores were written"
-    )
+    try:
+        with held(log) as lock:
+            if run.is_finished():
+                return _result(training)
+            command = [sys.executable, "-m", "gscnn_lightning", "fit", *training.arguments, *_resume(run)]
+            outcome = run_training(command, log, on_epoch, lock)
+    except TrainingHeldError as error:
+        failure = str(error)
+    else:
+        if outcome.code == 0 and run.is_finished():
+            return _result(training)
+        ended = "it ended before its scores were written"
+        failure = f"exit code {outcome.code}: {outcome.message}" if outcome.code else ended
     say(f"  failed, {failure}\n  all of its output is in {log}")
     return Result(training.row, training.seed, run, {}, math.nan, failure)
 
@@ -294,12 +300,8 @@ def _result(training: Training) -> Result:
 
 def _parameters(trained: Sequence[Result]) -> dict[str, int]:
     """Number of parameters of every row's network."""
-    found = {}
-    for result in {r.row: r for r in trained}.values():
-        with suppress(GSCNNError):
-            network = load_task(str(result.run.best_checkpoint), "cpu").network
-            found[result.row] = sum(parameter.numel() for parameter in network.parameters())
-    return found
+    networks = {r.row: load_task(str(r.run.best_checkpoint), "cpu").network for r in trained}
+    return {row: sum(p.numel() for p in network.parameters()) for row, network in networks.items()}
 
 
 def _network(result: Result, settings: Mapping[str, Mapping[str, Any]]) -> GSCNNTask:
@@ -316,8 +318,6 @@ def _draw_networks(
     # Networks of one seed, that of the most rows, so that nothing but the rows differs.
     seeds = [result.seed for result in trained]
     first = {r.row: r for r in trained if r.seed == max(seeds, key=seeds.count)}
-    for name in _SHEETS:
-        (out / name).unlink(missing_ok=True)  # of rows before
     if not first:
         return ""
     data = _data(next(iter(settings.values())))
@@ -337,6 +337,8 @@ def _draw_networks(
     for name, of_rows in networks.items():
         sheet = comparison_sheet(list(map(_label, first)), of_rows, data.class_names, data.class_colors)
         write_picture(out / name, sheet, overwrite=True)
+    for name in set(_SHEETS) - set(sheets):
+        (out / name).unlink(missing_ok=True)  # of rows before
     pictures = ", ".join(str(out / name) for name in sheets)
     return f"side by side: {pictures} (seed {next(iter(first.values())).seed})"
 
@@ -386,6 +388,14 @@ def _intervals(
     return replace(found[0], sides=(_label(reference), *map(_label, common)), against=against)
 
 
+def _common_seeds(results: Sequence[Result]) -> int:
+    """Fewest seeds that the first row has in common with another one that is compared with it."""
+    done = [r for r in results if not r.failure and r.run.best_checkpoint.is_file()]
+    by_row = {row: {r.seed for r in done if r.row == row} for row in dict.fromkeys(r.row for r in done)}
+    first = by_row.pop(results[0].row, set())
+    return min(filter(None, (len(first & own) for own in by_row.values())), default=0)
+
+
 def _interval_table(found: Comparison, names: Sequence[str], seeds: int) -> TextTable:
     """Intervals of the differences from the first row."""
     drawn = f"{found.blocks} blocks of frames" if found.blocks < found.frames else f"{found.frames} frames"
@@ -428,7 +438,7 @@ def _report(
     tables = _tables(results, scores, changes, parameters)
     compared = [name for name in names if intervals is not None and name in intervals.against[0]]
     if intervals is not None:
-        tables.append(_interval_table(intervals, compared, len({r.seed for r in results})))
+        tables.append(_interval_table(intervals, compared, _common_seeds(results)))
     failed = [f"{_label(r.row)}, seed {r.seed}, failed: {r.failure}" for r in results if r.failure]
     if show:
         for table in tables:

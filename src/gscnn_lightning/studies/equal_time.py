@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pytorch_lightning.cli import instantiate_class
 
@@ -29,9 +29,9 @@ def epochs_of_equal_time(
 ) -> dict[str, list[str]]:
     """Arguments for the epochs of every row, by the time of its steps, which is measured once and kept in the folder.
 
-    The slowest row has the epochs of the config. Where whole epochs would miss the time, as they do in trainings of
-    few, they are given another length: in one that is still learning fast an eighth more time can decide. All rows are
-    validated equally often: of more validations the best is better by chance alone.
+    The slowest row has the epochs of the config, and the others more or longer ones. All rows are validated equally
+    often, as of more validations the best is better by chance alone. Where no number of whole epochs does both, epochs
+    have another length: in a training that is still learning fast an eighth more time can decide.
 
     Args:
         rows: arguments of ``gscnn-fit fit`` by row, but for the epochs.
@@ -44,34 +44,36 @@ def epochs_of_equal_time(
         SettingError: the settings of a training do not leave its time to its epochs.
     """
     settings = {row: parsed_settings(arguments) for row, arguments in rows.items()}
-    trainer = next(iter(settings.values()))["trainer"]
+    first = next(iter(settings.values()))["trainer"]
     for row, one in settings.items():
-        _check(one["trainer"], labels[row])
-    epochs_of_config = trainer["max_epochs"]
+        _check(one["trainer"], first, labels[row])
     lengths = _lengths(settings)
     path = out / "times.json"
     kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"seconds": {}}
     seconds = _measured(rows, labels, kept, step_seconds)
-    of_epoch = {row: seconds[row] * (length[0] // length[1] if length else 1) for row, length in lengths.items()}
+    of_epoch = {row: seconds[row] * (samples // batch) for row, (samples, batch) in lengths.items()}
     budget: float = kept.setdefault("epoch_seconds_of_slowest", max(of_epoch.values()))
     write_json(path, kept)
-    validations = math.ceil(epochs_of_config / (trainer.get("check_val_every_n_epoch") or 1))
+    validations = math.ceil(first["max_epochs"] / (first.get("check_val_every_n_epoch") or 1))
     given = {}
-    for row, length in lengths.items():
-        wanted = epochs_of_config * budget / of_epoch[row]
-        epochs, every = _epochs_between(wanted, validations, of_any_length=length is not None)
-        given[row] = ["--trainer.max_epochs", str(epochs), "--trainer.check_val_every_n_epoch", str(every)]
+    for row, (samples, batch) in lengths.items():
+        wanted = first["max_epochs"] * budget / seconds[row]
+        plan = _epochs_of(wanted, samples // batch, validations)
+        epochs = str(plan.epochs)
+        given[row] = ["--trainer.max_epochs", epochs, "--trainer.check_val_every_n_epoch", str(plan.every)]
         text = f"{1e3 * seconds[row]:.0f} ms a step, {epochs} epochs"
-        if length is not None and abs(wanted / epochs - 1) > _TOLERATED:
-            samples, batch = length
-            steps = max(1, round(wanted / epochs * (samples // batch)))
-            given[row] += ["--data.samples_per_epoch", str(steps * batch)]
-            text += f" of {steps * batch} samples"
-        say(f"  {labels[row]}: {text}, {math.ceil(epochs / every)} validations")
+        if plan.steps != samples // batch:
+            given[row] += ["--data.samples_per_epoch", str(plan.steps * batch)]
+            text += f" of {plan.steps * batch} samples"
+        text += f", {validations} validation{'s' if validations > 1 else ''}"
+        missed = plan.epochs * plan.steps / wanted - 1
+        if abs(missed) > _TOLERATED:
+            text += f", {100 * abs(missed):.0f} % {'more' if missed > 0 else 'less'} time, as epochs are of whole steps"
+        say(f"  {labels[row]}: {text}")
     return given
 
 
-def _check(trainer: Mapping[str, Any], label: str) -> None:
+def _check(trainer: Mapping[str, Any], first: Mapping[str, Any], label: str) -> None:
     """Raise unless epochs alone say how long a training is, and how often it is validated."""
     told = f"rows of equal time are given epochs, and {label} has"
     if (trainer.get("max_epochs") or -1) < 1 or trainer.get("max_steps", -1) > 0:
@@ -79,18 +81,27 @@ def _check(trainer: Mapping[str, Any], label: str) -> None:
             f"{told} max_epochs {trainer.get('max_epochs')} and max_steps {trainer.get('max_steps', -1)}: give "
             "--trainer.max_epochs, those of the slowest row, without --trainer.max_steps"
         )
-    for name, instead in (
-        ("limit_train_batches", "give --data.samples_per_epoch"),
-        ("val_check_interval", "give --trainer.check_val_every_n_epoch"),
+    for name in ("max_epochs", "check_val_every_n_epoch"):
+        if trainer.get(name) != first.get(name):
+            raise SettingError(
+                f"{told} {name} {trainer.get(name)} of its own: leave it out there, and give --trainer.{name}"
+            )
+    for name, none, instead in (
+        ("limit_train_batches", 1.0, "give --data.samples_per_epoch"),
+        ("overfit_batches", 0.0, "give --data.samples_per_epoch"),
+        ("val_check_interval", 1.0, "give --trainer.check_val_every_n_epoch"),
+        ("max_time", None, "give --trainer.max_epochs"),
+        ("fast_dev_run", False, "give --trainer.max_epochs"),
     ):
-        if trainer.get(name) not in (None, 1.0) or isinstance(trainer.get(name), int):
-            raise SettingError(f"{told} {name} {trainer[name]}: leave it out, and {instead}")
+        value = trainer.get(name)
+        if value is not None and (value != none or type(value) is not type(none)):
+            raise SettingError(f"{told} {name} {value}: leave it out, and {instead}")
 
 
-def _lengths(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[int, int] | None]:
-    """Training samples of an epoch and of a step of every row; None of a data module that has no setting for them."""
-    found: dict[str, tuple[int, int] | None] = {}
-    looked_up: dict[str, tuple[int, int] | None] = {}
+def _lengths(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
+    """Training samples of an epoch and of a step of every row."""
+    found: dict[str, tuple[int, int]] = {}
+    looked_up: dict[str, tuple[int, int]] = {}
     for row, one in settings.items():
         key = json.dumps(one["data"], sort_keys=True)
         if key not in looked_up:
@@ -99,10 +110,13 @@ def _lengths(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[int, 
     return found
 
 
-def _length(data: dict[str, Any]) -> tuple[int, int] | None:
+def _length(data: dict[str, Any]) -> tuple[int, int]:
     module = instantiate_class((), data)
     if not isinstance(module, SegmentationDataModule):
-        return None
+        raise SettingError(
+            f"rows of equal time have epochs of chosen lengths, which {type(module).__name__} has no setting for: "
+            "derive it from SegmentationDataModule, or leave out --equal time"
+        )
     if module.samples_per_epoch is None:
         module.setup("fit")
     samples, batch = module.samples_per_epoch or len(module.datasets["train"]), module.batch_size
@@ -130,17 +144,35 @@ def _measured(
     return seconds
 
 
-def _epochs_between(wanted: float, validations: int, of_any_length: bool) -> tuple[int, int]:
-    """Number of epochs and of those between two validations; epochs of any length allow for just so many validations.
+class _Epochs(NamedTuple):
+    epochs: int
+    every: int
+    steps: int
+
+
+def _epochs_of(wanted: float, steps: int, validations: int) -> _Epochs:
+    """Epochs, of how many steps, of which one in so many is validated: for a number of steps in all, and validations.
+
+    Args:
+        wanted: number of steps in all.
+        steps: those of a whole epoch; others are taken where whole ones miss the wanted number.
+        validations: how many there are to be; one is after the last epoch in any case.
 
     Example:
-        >>> _epochs_between(51.3, 5, True), _epochs_between(51.3, 50, True), _epochs_between(51.3, 50, False)
-        ((51, 11), (50, 1), (51, 2))
+        >>> _epochs_of(51.3 * 40, 40, 5), _epochs_of(51.3 * 40, 40, 50)
+        (_Epochs(epochs=51, every=11, steps=40), _Epochs(epochs=50, every=1, steps=41))
     """
-    whole = max(1, round(wanted))
-    if not of_any_length:
-        return whole, math.ceil(whole / validations)
-    nearest = {max(1, math.floor(wanted / validations)), math.ceil(wanted / validations)}
-    # A training is validated after its last epoch in any case.
-    possible = [(min(max(whole, (validations - 1) * every + 1), validations * every), every) for every in nearest]
-    return min(possible, key=lambda one: (abs(math.log(one[0] / wanted)), one))
+    number = wanted / steps
+    # Of the numbers of epochs with so many validations, those around the wanted one.
+    nearest = {max(1, math.floor(number / validations)), math.ceil(number / validations)}
+    possible = []
+    for every in nearest:
+        for whole in (math.floor(number), math.ceil(number)):
+            epochs = min(max(whole, (validations - 1) * every + 1), validations * every)
+            possible += [_Epochs(epochs, every, length) for length in {steps, max(1, round(wanted / epochs))}]
+
+    def badness(one: _Epochs) -> tuple[float, bool, float]:
+        missed = abs(one.epochs * one.steps / wanted - 1)
+        return max(missed, _TOLERATED), one.steps != steps, abs(math.log(one.epochs / number))
+
+    return min(possible, key=badness)

@@ -124,6 +124,7 @@ class Sweep:
 
 _LOG = ("log_uniform_values", "q_log_uniform_values")
 _EXPONENTS = ("log_uniform", "q_log_uniform")
+_LARGEST_EXPONENT = 700
 _RANGES = ("uniform", "q_uniform", *_LOG, *_EXPONENTS)
 
 
@@ -153,6 +154,19 @@ def _check_parameter(name: str, parameter: Any) -> None:  # noqa: ANN401
             _check_number(name, parameter, what)
         if not parameter["min"] < parameter["max"]:
             raise SettingError(f"parameter {name}: {dict(parameter)} has no min below its max")
+        if kind == "int_uniform" and not all(isinstance(parameter[end], int) for end in ("min", "max")):
+            raise SettingError(f"parameter {name}: {dict(parameter)} is of whole numbers: give whole min and max")
+        if kind in _LOG and parameter["min"] <= 0:
+            raise SettingError(f"parameter {name}: its min is {parameter['min']}: logarithms need one above 0")
+        if kind in _EXPONENTS and max(map(abs, (parameter["min"], parameter["max"]))) > _LARGEST_EXPONENT:
+            raise SettingError(
+                f"parameter {name}: {dict(parameter)} are exponents of e, and too large: for the values themselves use "
+                "log_uniform_values"
+            )
+    if kind.startswith("categorical") and (
+        isinstance(parameter["values"], str) or not isinstance(parameter["values"], Sequence) or not parameter["values"]
+    ):
+        raise SettingError(f"parameter {name}: values are {parameter['values']!r}: give a list, or `value:` for one")
 
 
 def _check_number(name: str, parameter: Mapping[str, Any], what: str) -> None:

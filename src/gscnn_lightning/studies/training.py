@@ -53,6 +53,10 @@ def logger_arguments(run: RunFolder) -> list[str]:
     return ["--trainer.logger=CSVLogger", *(f"--trainer.logger.{key}={value}" for key, value in settings.items())]
 
 
+class TrainingHeldError(SettingError):
+    """Another process has a training."""
+
+
 @contextmanager
 def held(log: Path) -> Iterator[int | None]:
     """Have a training to oneself as long as it runs, where the system has locks; they end with the processes.
@@ -64,7 +68,7 @@ def held(log: Path) -> Iterator[int | None]:
         A file descriptor for `run_training`, so that a process which outlives this one still holds the training.
 
     Raises:
-        SettingError: another process holds it.
+        TrainingHeldError: another process holds it.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:
@@ -72,7 +76,7 @@ def held(log: Path) -> Iterator[int | None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise SettingError(
+                raise TrainingHeldError(
                     f"{log} is being written by another process, which has this training: wait until it has ended, or "
                     "give another --out"
                 ) from error
