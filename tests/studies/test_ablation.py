@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import pytest
 import yaml
+from rich.console import Console
 from tests.tiny import write_config
 
 from gscnn_lightning.commands.main import main as tools
@@ -19,7 +20,7 @@ from gscnn_lightning.errors import SettingError
 from gscnn_lightning.fit_settings import parsed_settings
 from gscnn_lightning.run_folder import RunFolder
 from gscnn_lightning.studies.ablation import Result, _changes, _plan, _spreads, _tables, _with_checkpoint, run_ablation
-from gscnn_lightning.studies.tables import Spread
+from gscnn_lightning.studies.tables import Spread, TextTable
 from gscnn_lightning.studies.training import held, run_training
 
 
@@ -304,6 +305,17 @@ def test_spread_of_two_seeds_is_their_distance_and_of_three_the_standard_deviati
     assert scores[2][0][1] == f"53.0 ±{deviation:.1f}"
     assert scores[2][1][:2] == ["+ gates (2 of 3)", f"52.0 ±{math.sqrt(2):.1f}"]
     assert changes[2][0][1] == f"-1.5 ±{statistics.stdev([3.0, -6.0]):.1f}", "of the seeds that both have"
+
+
+def test_no_number_is_cut_in_a_terminal_of_80_columns(capsys):
+    row = ["control + refinement", "72.5 ±1.2", "51.3 ±0.8", "68.9 ±0.9", "20.7", "3,675,156"]
+    headings = ["row", "mIoU", "F 1 px", "F 3 px", "minutes", "parameters"]
+    Console(width=80).print(
+        TextTable("scores in %, 3 seeds, mean ± sample standard deviation", headings, [row]).for_terminal()
+    )
+    out = capsys.readouterr().out
+    assert [cell for cell in (*headings, *row[1:]) if cell not in out] == []
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_spread_of_nothing_is_a_dash():

@@ -46,7 +46,7 @@ _LABELS = {
     "dual_task": "+ dual task",
     "refined": "+ refinement",
     "control_refined": "control + refinement",
-    "two_stream": "two-stream, as in the config",
+    "two_stream": "two-stream",
 }
 _OWN_SETTINGS = ("ckpt_path", "seed_everything", "trainer.logger", "trainer.enable_progress_bar", "data.init_args.seed")
 _IMAGES = 4

@@ -118,6 +118,7 @@ def _length(data: dict[str, Any]) -> tuple[int, int]:
             "derive it from SegmentationDataModule, or leave out --equal time"
         )
     if module.samples_per_epoch is None:
+        module.cache_gb = 0  # frames are counted, not read
         module.setup("fit")
     samples, batch = module.samples_per_epoch or len(module.datasets["train"]), module.batch_size
     if samples < batch:

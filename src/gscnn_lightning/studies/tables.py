@@ -28,7 +28,8 @@ class TextTable(NamedTuple):
         """The table with its first column to the left, the others to the right."""
         table = new_table(self.title)
         for index, column in enumerate(self.columns):
-            table.add_column(column, justify="right" if index else "left", no_wrap=True)
+            # Where it is too wide, words are wrapped, and no number is cut.
+            table.add_column(column, justify="right" if index else "left", no_wrap=index > 0)
         for line in self.cells:
             table.add_row(*line)
         return table
