@@ -155,7 +155,7 @@ def test_rows_of_equal_time_have_epochs_by_the_time_of_their_steps(capsys):
         ),
         (
             ["--trainer.limit_train_batches", "5"],
-            r"limit_train_batches 5: leave it out, and give --data.samples_per_ep",
+            r"limit_train_batches 5(\.0)?: leave it out, and give --data.samples_per_e",
         ),
         (
             ["--trainer.val_check_interval", "0.5"],
