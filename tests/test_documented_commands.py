@@ -70,7 +70,7 @@ REPLACED = {
 ON_CPU = "--trainer.accelerator cpu --trainer.precision 32-true"
 ONE_EPOCH = "--trainer.max_epochs 1 --data.samples_per_epoch 2 --trainer.limit_val_batches 1 --data.num_workers 0"
 ONE_EPOCH += f" --data.batch_size 2 --data.crop_size [64,64] {ON_CPU}"
-ONE_STEP = f"{ONE_EPOCH.replace('--data.samples_per_epoch 2', '--trainer.limit_train_batches 1')}"
+ONE_STEP = ONE_EPOCH.replace("--data.samples_per_epoch 2", "--trainer.limit_train_batches 1")
 SCENES = "--data.size [64,128] --data.train_samples 8 --data.val_samples 2"
 # No hub is asked for weights, and gloo knows no synchronised normalisation.
 SMALL = "--model.backbone test_resnet --model.pretrained false"

@@ -101,6 +101,16 @@ def test_a_checkpoint_that_the_scores_are_not_of_is_published_without(run, tmp_p
     assert not (tmp_path / "net/picture.jpg").exists()
 
 
+def test_the_card_names_extensions(published, tmp_path):
+    assert "extensions" not in card_of(published)[1]
+    settings = {"refine": "convex", "stream_start": "skip"}
+    for stream, told in ((True, "`refine=convex`, `stream_start=skip`"), (False, "`refine=convex`")):
+        write_checkpoint(tmp_path / f"{stream}.ckpt", TABLE, class_colors=TABLE.colors, shape_stream=stream, **settings)
+        out = tmp_path / f"net_{stream}"
+        tools(["publish", str(tmp_path / f"{stream}.ckpt"), "--out", str(out), "--picture", "none"])
+        assert f"It has extensions that are not in the papers: {told}.\n" in card_of(out)[1]
+
+
 def test_a_photo_is_predicted_for_the_card(run, tmp_path):
     cv2.imwrite(str(tmp_path / "street.png"), np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8))
     tools(["publish", str(run[0]), "--out", str(tmp_path / "net"), "--picture", str(tmp_path / "street.png")])

@@ -130,6 +130,7 @@ def test_distributions_are_those_of_wandb():
         ),
         ({"parameters": {"model.tau": {"distribution": "log_uniform", "min": 1, "max": 1e4}}}, "are exponents of e"),
         ({"parameters": {"model.tau": {"values": "adam"}}}, "values are 'adam': give a list"),
+        ({"parameters": {"model.tau": {"distribution": "categorical"}}}, "values are None: give a list"),
         ({"parameters": {"model.tau": {"values": []}}}, "give a list, or `value:` for one"),
         ({"metric": {"name": "val/loss", "goal": "min"}}, "goal of the metric is min: use minimize or maximize"),
         ({"parameters": {"model.tau": 1}}, "parameter model.tau is 1"),

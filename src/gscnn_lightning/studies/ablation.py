@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -110,7 +110,7 @@ def run_ablation(
         out: folder for a run per row and seed, ablation.csv, ablation.json, ablation.md, curves.png,
             contact_sheets.png and gains_and_losses.png: frames in which the last row differs most from the first.
         step_seconds: measures the training steps of rows from their arguments: then the rows are given equal time, the
-            slowest the epochs of the config and the others more. Else all are given the same epochs.
+            slowest the epochs of the config and the others more or longer ones. Else all are given the same epochs.
         block: number of neighbouring frames that the intervals of the differences draw together.
 
     Returns:
@@ -300,8 +300,8 @@ def _result(training: Training) -> Result:
 
 def _parameters(trained: Sequence[Result]) -> dict[str, int]:
     """Number of parameters of every row's network."""
-    networks = {r.row: load_task(str(r.run.best_checkpoint), "cpu").network for r in trained}
-    return {row: sum(p.numel() for p in network.parameters()) for row, network in networks.items()}
+    paths = {r.row: str(r.run.best_checkpoint) for r in trained}  # of one seed: they are alike
+    return {row: sum(p.numel() for p in load_task(path, "cpu").network.parameters()) for row, path in paths.items()}
 
 
 def _network(result: Result, settings: Mapping[str, Mapping[str, Any]]) -> GSCNNTask:
@@ -355,9 +355,16 @@ def _extremes(trained: Sequence[Result], first: str, last: str) -> dict[int, str
     return {place: f": {100 * change:+.1f} {_heading(name)}" for place, change in changed}
 
 
+class _Intervals(NamedTuple):
+    """Rows compared with the first, and the fewest seeds that one of them has in common with it."""
+
+    found: Comparison
+    seeds: int
+
+
 def _intervals(
     trained: Sequence[Result], reference: str, settings: Mapping[str, Mapping[str, Any]], block: int
-) -> Comparison | None:
+) -> _Intervals | None:
     """Every row compared with the first on the validation split, all seeds that both have as one side; None without."""
     by_row = {row: {r.seed: r for r in trained if r.row == row} for row in dict.fromkeys(r.row for r in trained)}
     first = by_row.pop(reference, {})
@@ -385,19 +392,13 @@ def _intervals(
         sides = [side([of_row[seed] for seed in seeds]) for of_row in (first, by_row[row])]
         found.append(compare_sides(sides, evaluation, frames, block=block))
     against = tuple(comparison.against[0] for comparison in found)
-    return replace(found[0], sides=(_label(reference), *map(_label, common)), against=against)
+    compared = replace(found[0], sides=(_label(reference), *map(_label, common)), against=against)
+    return _Intervals(compared, min(map(len, common.values())))
 
 
-def _common_seeds(results: Sequence[Result]) -> int:
-    """Fewest seeds that the first row has in common with another one that is compared with it."""
-    done = [r for r in results if not r.failure and r.run.best_checkpoint.is_file()]
-    by_row = {row: {r.seed for r in done if r.row == row} for row in dict.fromkeys(r.row for r in done)}
-    first = by_row.pop(results[0].row, set())
-    return min(filter(None, (len(first & own) for own in by_row.values())), default=0)
-
-
-def _interval_table(found: Comparison, names: Sequence[str], seeds: int) -> TextTable:
+def _interval_table(intervals: _Intervals, names: Sequence[str]) -> TextTable:
     """Intervals of the differences from the first row."""
+    found, seeds = intervals
     drawn = f"{found.blocks} blocks of frames" if found.blocks < found.frames else f"{found.frames} frames"
     cells = [
         [label, *(_interval_text(other[name]) for name in names)]
@@ -427,7 +428,7 @@ def _report(
     results: Sequence[Result],
     parameters: Mapping[str, int],
     out: Path,
-    intervals: Comparison | None = None,
+    intervals: _Intervals | None = None,
     show: bool = True,
 ) -> None:
     """Save the tables, and print them."""
@@ -436,16 +437,16 @@ def _report(
     scores = {row: _spreads([r for r in results if r.row == row], names) for row in rows}
     changes = {row: _changes(results, rows[0], row, names) for row in rows[1:]}
     tables = _tables(results, scores, changes, parameters)
-    compared = [name for name in names if intervals is not None and name in intervals.against[0]]
+    compared = [name for name in names if intervals is not None and name in intervals.found.against[0]]
     if intervals is not None:
-        tables.append(_interval_table(intervals, compared, _common_seeds(results)))
+        tables.append(_interval_table(intervals, compared))
     failed = [f"{_label(r.row)}, seed {r.seed}, failed: {r.failure}" for r in results if r.failure]
     if show:
         for table in tables:
             say(table.for_terminal())
         for text in failed:
             say(text)
-    found = {} if intervals is None else _interval_record(intervals, compared)
+    found = {} if intervals is None else _interval_record(intervals.found, compared)
     _save(results, scores, changes, parameters, out, found)
     markdown = [table.markdown() for table in tables] + ["".join(f"- {line}\n" for line in failed)]
     (out / "ablation.md").write_text("\n".join(part for part in markdown if part), encoding="utf-8")

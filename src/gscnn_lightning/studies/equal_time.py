@@ -100,14 +100,9 @@ def _check(trainer: Mapping[str, Any], first: Mapping[str, Any], label: str) -> 
 
 def _lengths(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
     """Training samples of an epoch and of a step of every row."""
-    found: dict[str, tuple[int, int]] = {}
-    looked_up: dict[str, tuple[int, int]] = {}
-    for row, one in settings.items():
-        key = json.dumps(one["data"], sort_keys=True)
-        if key not in looked_up:
-            looked_up[key] = _length(one["data"])
-        found[row] = looked_up[key]
-    return found
+    data = {row: json.dumps(one["data"], sort_keys=True) for row, one in settings.items()}
+    found = {same: _length(json.loads(same)) for same in set(data.values())}  # files of each are looked for once
+    return {row: found[same] for row, same in data.items()}
 
 
 def _length(data: dict[str, Any]) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
+from gscnn_lightning.checks import is_number
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.parsing import option_values, without_options
 from gscnn_lightning.shipped_configs import find_config, read_config
@@ -125,6 +126,7 @@ class Sweep:
 _LOG = ("log_uniform_values", "q_log_uniform_values")
 _EXPONENTS = ("log_uniform", "q_log_uniform")
 _LARGEST_EXPONENT = 700
+"""Of e, in double precision, with some room: at 710 there is no such number."""
 _RANGES = ("uniform", "q_uniform", *_LOG, *_EXPONENTS)
 
 
@@ -163,10 +165,9 @@ def _check_parameter(name: str, parameter: Any) -> None:  # noqa: ANN401
                 f"parameter {name}: {dict(parameter)} are exponents of e, and too large: for the values themselves use "
                 "log_uniform_values"
             )
-    if kind.startswith("categorical") and (
-        isinstance(parameter["values"], str) or not isinstance(parameter["values"], Sequence) or not parameter["values"]
-    ):
-        raise SettingError(f"parameter {name}: values are {parameter['values']!r}: give a list, or `value:` for one")
+    values = parameter.get("values")
+    if kind == "categorical" and not (isinstance(values, list) and values):
+        raise SettingError(f"parameter {name}: values are {values!r}: give a list, or `value:` for one")
 
 
 def _check_number(name: str, parameter: Mapping[str, Any], what: str) -> None:
@@ -182,7 +183,7 @@ def _check_number(name: str, parameter: Mapping[str, Any], what: str) -> None:
             f"parameter {name}: its {what} {value} is text for YAML, whose exponents need a point before them and a "
             f"sign: write {written[1]}{point}e{sign}{written[4]}"
         )
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not is_number(value):
         raise SettingError(f"parameter {name}: its {what} is {value!r}: give a number")
     if what == "q" and value <= 0:
         raise SettingError(f"parameter {name}: its q is {value}: give a number above 0, whose multiples are drawn")

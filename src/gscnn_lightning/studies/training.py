@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from gscnn_lightning.errors import SettingError
 from gscnn_lightning.run_folder import RunFolder
@@ -65,25 +66,31 @@ def held(log: Path) -> Iterator[int | None]:
         log: file that its output goes to.
 
     Returns:
-        A file descriptor for `run_training`, so that a process which outlives this one still holds the training.
+        A file descriptor for `run_training`, so that a process which outlives this one still holds the training; None
+        where there are no locks.
 
     Raises:
         TrainingHeldError: another process holds it.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise TrainingHeldError(
-                    f"{log} is being written by another process, which has this training: wait until it has ended, or "
-                    "give another --out"
-                ) from error
-            except OSError:  # a file system without locks
-                yield None
-                return
-        yield file.fileno()
+        yield file.fileno() if _locked(file) else None
+
+
+def _locked(file: TextIO) -> bool:
+    """Lock an open file; False where the system or the file system has no locks."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise TrainingHeldError(
+            f"{file.name} is being written by another process, which has this training: wait until it has ended, or "
+            "give another --out"
+        ) from error
+    except OSError:
+        return False
+    return True
 
 
 def run_training(
@@ -117,7 +124,7 @@ def run_training(
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
-            pass_fds=() if keep_open is None or fcntl is None else (keep_open,),
+            pass_fds=() if keep_open is None else (keep_open,),
         )
     except OSError as error:
         raise SettingError(f"{command[0]} cannot be started ({error.strerror}): check the command") from error
